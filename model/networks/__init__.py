@@ -1,0 +1,1 @@
+"""Networks: what they compute from tensors, and nothing of schedules, samplers or patients."""
