@@ -1,0 +1,1 @@
+"""From a checkpoint and a case to a dose volume."""
