@@ -1,0 +1,1 @@
+"""The report of a prediction: its content, and its forms for people and programs."""
