@@ -77,7 +77,8 @@ class Beam:
     Parameters
     ----------
     gantry_deg
-        Gantry angles in degrees, IEC 61217: one for a static beam, one per control point for an arc.
+        Gantry angles in degrees, IEC 61217, as for a patient lying head first, supine: one for a static beam, one per
+        control point for an arc.
     isocentre_mm
         Patient point (x, y, z), None if the plan does not give it.
     couch_deg

@@ -1,0 +1,161 @@
+"""RT Structure Sets (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8): what they refer to, their ROIs and closed contours.
+
+ROIs are joined by ROI Number (3006,0022), never by order; contours are located by their own points, because Contour
+Image Sequence (3006,0016) may be absent or dangle.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+
+from model.dicom.attributes import integer, items, text, uid
+from model.dicom.rules import Rule, refuse
+
+CLOSED_TYPES = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""}
+"""Contour Geometric Type (3006,0042) of contours that enclose an area; where it is absent they are taken to."""
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A region of interest of the structure set.
+
+    Parameters
+    ----------
+    number
+        ROI Number (3006,0022).
+    name
+        ROI Name (3006,0026).
+    interpreted_type
+        RT ROI Interpreted Type (3006,00A4) in upper case, for example PTV, ORGAN or EXTERNAL; empty if absent.
+    contour_count
+        Closed contours of at least three points, in the frame of reference of the CT.
+    """
+
+    number: int
+    name: str
+    interpreted_type: str
+    contour_count: int
+
+
+@dataclass(frozen=True)
+class References:
+    """What a structure set says it belongs to.
+
+    Parameters
+    ----------
+    frames_of_reference
+        UIDs of every frame of reference it names; none if it names none.
+    images_by_series
+        Series Instance UID → SOP Instance UIDs of its images, from Contour Image Sequence (3006,0016) of Referenced
+        Frame of Reference Sequence (3006,0010).
+    """
+
+    frames_of_reference: frozenset[str]
+    images_by_series: Mapping[str, frozenset[str]]
+
+
+def read_references(structure_set: Dataset) -> References:
+    """Collect the frames of reference, series and images that a structure set refers to."""
+    frames = {uid(structure_set, "FrameOfReferenceUID")}
+    frames |= {uid(roi, "ReferencedFrameOfReferenceUID") for roi in items(structure_set, "StructureSetROISequence")}
+    images: dict[str, frozenset[str]] = {}
+    for frame in items(structure_set, "ReferencedFrameOfReferenceSequence"):
+        frames.add(uid(frame, "FrameOfReferenceUID"))
+        for study in items(frame, "RTReferencedStudySequence"):
+            for series in items(study, "RTReferencedSeriesSequence"):
+                image_uids = {uid(i, "ReferencedSOPInstanceUID") for i in items(series, "ContourImageSequence")}
+                images[uid(series, "SeriesInstanceUID")] = frozenset(image_uids - {""})
+    return References(frozenset(frames - {""}), images)
+
+
+def read_rois(
+    structure_set: Dataset, frame_of_reference: str
+) -> tuple[tuple[Roi, ...], Mapping[int, tuple[NDArray[np.float64], ...]]]:
+    """Read ROIs and their closed contours.
+
+    Parameters
+    ----------
+    structure_set
+        An RT Structure Set.
+    frame_of_reference
+        UID of the CT's; contours of ROIs that name another one are left out.
+
+    Returns
+    -------
+    rois, contours_mm
+        In the order of the structure set, and ROI number → contours, each (n, 3) patient points, n >= 3.
+
+    Raises
+    ------
+    StudyError
+        ``no-roi``, ``duplicate-roi-number``, ``damaged-contours`` or ``no-contours``.
+    """
+    definitions = {integer(roi, "ROINumber"): roi for roi in items(structure_set, "StructureSetROISequence")}
+    counts = Counter(integer(roi, "ROINumber") for roi in items(structure_set, "StructureSetROISequence"))
+    definitions.pop(None, None)
+    if not definitions:
+        raise refuse(Rule.NO_ROI, "the structure set defines no ROI; the file may have been damaged on its way")
+    number, count = counts.most_common(1)[0]
+    if count > 1:
+        raise refuse(
+            Rule.DUPLICATE_ROI_NUMBER, f"{count} ROIs of the structure set have the number {number}", roi_number=number
+        )
+    types = {
+        integer(observation, "ReferencedROINumber"): text(observation, "RTROIInterpretedType").upper()
+        for observation in items(structure_set, "RTROIObservationsSequence")
+    }
+    contours: dict[int, list[NDArray[np.float64]]] = {}
+    for roi_contour in items(structure_set, "ROIContourSequence"):
+        number = integer(roi_contour, "ReferencedROINumber")
+        if number not in definitions or number is None:
+            continue
+        own_frame = uid(definitions[number], "ReferencedFrameOfReferenceUID")
+        if own_frame and frame_of_reference and own_frame != frame_of_reference:
+            continue
+        contours.setdefault(number, []).extend(_closed_contours(roi_contour, number))
+    if not any(contours.values()):
+        raise refuse(
+            Rule.NO_CONTOURS, f"none of the {len(definitions)} ROIs has a closed contour", rois=len(definitions)
+        )
+    rois = tuple(
+        Roi(number, text(roi, "ROIName"), types.get(number, ""), len(contours.get(number, ())))
+        for number, roi in definitions.items()
+        if number is not None
+    )
+    return rois, {number: tuple(polygons) for number, polygons in contours.items()}
+
+
+def _closed_contours(roi_contour: Dataset, roi_number: int) -> list[NDArray[np.float64]]:
+    contours = []
+    for item in items(roi_contour, "ContourSequence"):
+        if text(item, "ContourGeometricType") in CLOSED_TYPES:
+            points_mm = _points(item, roi_number)
+            if len(points_mm) >= 3:
+                contours.append(points_mm)
+    return contours
+
+
+def _points(contour: Dataset, roi_number: int) -> NDArray[np.float64]:
+    """(n, 3) patient points of Contour Data (3006,0050)."""
+    if "ContourData" not in contour:
+        return np.empty((0, 3))
+    element = contour.get_item("ContourData")
+    # Straight from the bytes of the file: structure sets hold millions of numbers
+    value = element.value.split(b"\\") if isinstance(element, RawDataElement) and element.value else element.value
+    try:
+        values = np.asarray(value if value is not None else [], dtype=np.float64)
+    except ValueError:
+        values = np.array([np.nan])
+    if values.size % 3 or not np.isfinite(values).all():
+        raise refuse(
+            Rule.DAMAGED_CONTOURS,
+            f"a contour of ROI {roi_number} has {values.size} values that are not triplets of numbers",
+            roi_number=roi_number,
+            values=int(values.size),
+        )
+    return values.reshape(-1, 3)
