@@ -48,7 +48,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no checkpoint: {name} is missing")
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except ValidationError as error:
         raise CheckpointError(f"{folder / MANIFEST} is not a manifest of this version: {error}") from error
     found = file_sha256(folder / WEIGHTS)

@@ -155,10 +155,10 @@ class Framing:
         return volume
 
     def covers(self, external: NDArray[np.bool_]) -> bool:
-        """Whether the network's rows and columns hold the whole outline."""
+        """Whether the network's rows and columns hold every voxel centre of the outline; beyond them `to_case` is zero."""
         box = bounding_box(external)
         return all(
-            box[axis].start * self.grid.spacing_mm[axis] >= centres[0] - _step(centres)
-            and (box[axis].stop - 1) * self.grid.spacing_mm[axis] <= centres[-1] + _step(centres)
+            box[axis].start * self.grid.spacing_mm[axis] >= centres[0] - _step(centres) / 2
+            and (box[axis].stop - 1) * self.grid.spacing_mm[axis] <= centres[-1] + _step(centres) / 2
             for axis, centres in ((1, self.rows_mm), (2, self.columns_mm))
         )

@@ -12,16 +12,20 @@ HIGHEST_PLAUSIBLE_GY = 100.0
 """No course of external radiotherapy lies outside these; a number outside is a slip of unit (cGy) or of reading."""
 
 
+_DOSE = re.compile(r"(?<![0-9.,])([0-9]+(?:[.,][0-9]+)?)\s*(c?gy)?(?:\s*x\s*([0-9]+))?", re.IGNORECASE)
+"""A number, its unit, and the fractions by which TG-263 multiplies it ("PTV_Liver_20Gyx3")."""
+
+
 def dose_in_name(name: str) -> float | None:
     """Prescribed dose in Gy that a target's name tells, TG-263 style in cGy or as clinics write it in Gy.
 
-    >>> dose_in_name("PTV_7000"), dose_in_name("PTV 66.5Gy"), dose_in_name("PTV70"), dose_in_name("PTVn1")
-    (70.0, 66.5, 70.0, None)
+    >>> dose_in_name("PTV_7000"), dose_in_name("PTV 66,5Gy"), dose_in_name("PTV_20Gyx3"), dose_in_name("PTVn1")
+    (70.0, 66.5, 60.0, None)
     """
-    for text in re.findall(r"(?<![0-9.])[0-9]+(?:\.[0-9]+)?", name):
-        number = float(text)
-        dose_gy = number / 100.0 if number >= 1000.0 else number
-        if dose_gy >= 10.0 and dose_gy <= HIGHEST_PLAUSIBLE_GY:
+    for number, unit, fractions in _DOSE.findall(name):
+        dose = float(number.replace(",", ".")) * int(fractions or 1)
+        dose_gy = dose / 100.0 if unit.lower() == "cgy" or float(number.replace(",", ".")) >= 1000.0 else dose
+        if 10.0 <= dose_gy <= HIGHEST_PLAUSIBLE_GY:
             return dose_gy
     return None
 
@@ -103,5 +107,5 @@ def resolve_prescription(
     return Prescription(
         {target.name: doses[target.name] for target in targets},
         parameter_fractions or plan_fractions,
-        max(set(sources), key=sources.count),
+        max(sources, key=sources.count),
     ), warnings

@@ -123,8 +123,11 @@ def name_key(name: str) -> tuple[str, str]:
 
 
 def is_target(roi: RoiLike) -> bool:
-    """Whether an ROI is a planning target: typed PTV, or named PTV and not typed as something else."""
-    named = re.match(r"ptv(?![a-z])", roi.name.strip().lower()) is not None
+    """Whether an ROI is a planning target: typed PTV, or named PTV and not typed as something else.
+
+    TG-263 lets a classifier follow: primary, nodal, surgical bed, parenchyma, venous thrombosis, vascular.
+    """
+    named = re.match(r"ptv(p|n|sb|par|v|vas)?(?![a-z])", roi.name.strip().lower()) is not None
     return roi.interpreted_type == "PTV" or (named and roi.interpreted_type in {"", "ORGAN", "CTV", "GTV"})
 
 
@@ -145,8 +148,8 @@ def match_structures(site: Site, rois: Sequence[RoiLike], overrides: Mapping[str
     ------
     SiteError
         ``override-unknown``: an override names a structure that the site or the study lacks;
-        ``structure-ambiguous``: two ROIs claim one organ; ``site-unknown``: too few of the site's organs are there;
-        ``no-target``: no planning target.
+        ``structure-ambiguous``: two ROIs claim one structure, or overrides one ROI for two; ``site-unknown``: too few
+        of the site's organs are there; ``no-target``: no planning target.
     """
     usable = [roi for roi in rois if roi.contour_count > 0]
     warnings = [f"ROI {roi.name!r} has no contours and is not used" for roi in rois if roi.contour_count == 0]
@@ -163,7 +166,9 @@ def match_structures(site: Site, rois: Sequence[RoiLike], overrides: Mapping[str
     if not any(m.kind == "target" for m in chosen.values()):
         taken = {m.roi_number for m in chosen.values()}
         targets = [roi for roi in free if roi.number not in taken and is_target(roi)]
-        chosen |= {roi.name: Matched(roi.name, "target", roi.number, roi.name) for roi in targets}
+        for roi in targets:
+            _only(roi.name, [other for other in targets if other.name == roi.name])
+            chosen[roi.name] = Matched(roi.name, "target", roi.number, roi.name)
 
     missing = tuple(organ.name for organ in site.organs if organ.name not in chosen)
     _check_site(site, chosen, missing, usable)
@@ -231,6 +236,12 @@ def _overridden(site: Site, usable: Sequence[RoiLike], overrides: Mapping[str, s
                 ),
                 code="override-unknown",
                 details={"known": sorted(kinds), "rois": [roi.name for roi in usable]},
+            )
+        if found[0].number in {m.roi_number for m in chosen.values()}:
+            raise SiteError(
+                f"'structures' uses the ROI {roi_name!r} twice",
+                code="structure-ambiguous",
+                details={"structure": name, "candidates": [roi_name]},
             )
         chosen[roi_name if kinds[name] == "target" else name] = Matched(
             roi_name if kinds[name] == "target" else name, kinds[name], found[0].number, roi_name

@@ -1,6 +1,6 @@
 """OpenKBP's scores and sharpness of a checkpoint over patients, and the time it takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -53,11 +53,11 @@ class Scores:
 
 def evaluate(
     predictor: Predictor,
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     options: SamplingOptions,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    done: Callable[[], object] = lambda: None,
 ) -> Scores:
-    """Predict and score patients.
+    """Predict and score patients, calling `done` after each.
 
     Raises
     ------
@@ -65,9 +65,9 @@ def evaluate(
         If a case has no reference dose.
     """
     patients = []
-    for count, case in enumerate(cases, start=1):
+    for case in cases:
         patients.append(_score(predictor, case, options))
-        progress(count, len(cases))
+        done()
     return Scores(tuple(patients))
 
 

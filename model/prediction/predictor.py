@@ -7,6 +7,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -42,6 +43,10 @@ class SamplingOptions:
     steps: int
     samples: int
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.samples < 1 or self.seed < 0:
+            raise ValueError(f"sampling needs at least one step, one sample and a seed of 0 or more, got {self}")
 
     @classmethod
     def of(cls, manifest: Manifest, *, seed: int = 0) -> "SamplingOptions":
@@ -87,13 +92,16 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     DeviceError
-        If CUDA is asked for and absent.
+        If the name is none, or CUDA is asked for and absent.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device {name!r} was asked for, but CUDA is not available here")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is not the name of a device; auto, cpu, cuda and cuda:1 are") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices here")
     return device
 
 
@@ -117,10 +125,10 @@ class Predictor:
             If the device is not there.
         """
         manifest = checkpoint.manifest
-        network = DiffDP(len(manifest.channels), manifest.architecture)
         try:
+            network = DiffDP(len(manifest.channels), manifest.architecture)
             network.load_state_dict({k: v.float() for k, v in load_file(checkpoint.weights).items()})
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the weights of {manifest.name} do not fit its architecture: {error}") from error
         return cls(network, manifest, choose_device(device))
 
@@ -141,7 +149,7 @@ class Predictor:
         progress
             Called after every denoising step.
         cancelled
-            Asked before every denoising step.
+            Asked after every denoising step.
 
         Raises
         ------
@@ -182,9 +190,10 @@ class Predictor:
         network_s = perf_counter() - began
 
         highest_gy = case.prescription.highest_gy
-        dose = dose_from_network(np.concatenate(means), highest_gy, manifest.normalisation)
-        if not np.isfinite(dose).all():
+        mean_images = np.concatenate(means)
+        if not np.isfinite(mean_images).all():
             raise PredictionError("the network's output is not finite", code="dose-not-finite")
+        dose = dose_from_network(mean_images, highest_gy, manifest.normalisation)
         spread = None
         if options.samples > 1:
             scale_gy = highest_gy / manifest.normalisation.dose_scale
@@ -203,7 +212,10 @@ class Predictor:
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             structure = self.network.encoder(images)
-            return structure, self.network.coarse(structure)
+            coarse = self.network.coarse(structure)
+        # The coarse head learnt nothing outside the patient, the noise predictor that there is no dose
+        outside = torch.from_numpy(conditioning.external[slices, None] == 0).to(self.device)
+        return structure, coarse.masked_fill(outside, -self.manifest.normalisation.dose_offset)
 
     def _reverse(
         self, structure: Features, coarse: Tensor, options: SamplingOptions, sample: int, slices: NDArray[np.int64]

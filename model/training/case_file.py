@@ -1,7 +1,9 @@
 """Cases on disk, for training: one compressed ``.npz`` each, without pickles."""
 
 import json
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,10 +22,13 @@ def save_case(case: Case, path: Path) -> None:
     Raises
     ------
     ValueError
-        If the case has no reference dose or more than 32 structures.
+        If the case has no reference dose, one that does not fit, or more than 32 structures.
     """
     if case.dose_gy is None:
         raise ValueError("a case without reference dose is of no use for training")
+    steps = np.round(case.dose_gy / DOSE_STEP_GY)
+    if not (steps.min() >= 0 and steps.max() <= np.iinfo(np.uint16).max):
+        raise ValueError(f"a dose of {case.dose_gy.min():g} to {case.dose_gy.max():g} Gy cannot be stored")
     names = list(case.structures)
     if len(names) > 32:
         raise ValueError(f"{len(names)} structures do not fit into 32 bits")
@@ -44,7 +49,7 @@ def save_case(case: Case, path: Path) -> None:
             file,
             hu=np.round(case.hu).astype(np.int16),
             labels=labels,
-            dose=np.round(case.dose_gy / DOSE_STEP_GY).astype(np.uint16),
+            dose=steps.astype(np.uint16),
             description=np.frombuffer(json.dumps(description).encode(), np.uint8),
         )
     partial.replace(path)
@@ -75,7 +80,7 @@ def load_case(path: Path) -> Case:
             dose_gy=(dose * np.float32(DOSE_STEP_GY)).astype(np.float32),
             identifier=description["identifier"],
         )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not a case: {error}") from error
 
 

@@ -7,10 +7,12 @@ Both index (row, column, slice), rows from anterior to posterior, columns to the
 down.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +78,7 @@ def import_openkbp(source: Path, destination: Path, progress: Callable[[int, int
         try:
             raw = _read_packed(patient) if patient.suffix == ".npz" else _read_csv(patient)
             case = _to_case(raw)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, LookupError, ValueError, BadZipFile, zlib.error) as error:
             refused.append(f"{patient.name}: {error}")
         else:
             save_case(case, destination / patient.parent.relative_to(source) / f"{raw.identifier}.npz")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.checkpoint.manifest import Architecture, Manifest, Sampler, SamplerDefaults, Schedule
 from model.checkpoint.manifest import Training as TrainingRecord
-from model.checkpoint.store import MANIFEST, WEIGHTS, file_sha256
+from model.checkpoint.store import MANIFEST, WEIGHTS, Checkpoint, file_sha256
 from model.conditioning import head_and_neck
 from model.evaluation.scores import evaluate
 from model.networks.diffdp import DiffDP
@@ -100,7 +100,7 @@ def manifest_of(run: Run, trainer: Trainer, patients: int) -> Manifest:
             patients=patients,
             validation_patients=len(case_files(run.validation)),
             simulated=False,
-            budget=f"{options.pretrain_minutes:g} min of pre-training and {options.diffusion_minutes:g} min of training "
+            budget=f"{options.pretrain_minutes:g} min of pre-training, {options.diffusion_minutes:g} min of training, "
             f"on {trainer.device.type}",
             loss=f"pre-training: L1 of the coarse dose; training: Eq. 9 with {options.loss.upper()} + "
             f"{options.coarse_weight:g} x L1 of the coarse dose",
@@ -118,4 +118,36 @@ def write_checkpoint(destination: Path, weights: Mapping[str, Tensor], manifest:
     halved = {name: value.half().contiguous().cpu() for name, value in weights.items()}
     save_file(halved, destination / WEIGHTS)
     whole = manifest.model_copy(update={"weights_sha256": file_sha256(destination / WEIGHTS)})
-    (destination / MANIFEST).write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _write_manifest(destination, whole)
+
+
+def head_and_neck_run(name: str, folder: Path, training: Path, validation: Path, options: TrainingOptions) -> Run:
+    """Return a run with the shipped head-and-neck recipe, sizes and sampler."""
+    return Run(
+        name=name,
+        folder=folder,
+        training=training,
+        validation=validation,
+        recipe=HEAD_AND_NECK,
+        architecture=DEFAULT_ARCHITECTURE,
+        schedule=Schedule(),
+        defaults=SamplerDefaults(sampler="coarse-ddim", steps=4, samples=1, start_step=options.start_step),
+        options=options,
+    )
+
+
+def train_checkpoint(run: Run, destination: Path, device: str, report: Callable[[Report | str], None]) -> None:
+    """Train, or go on training, and write the checkpoint."""
+    trainer = train(run, device, report)
+    manifest = manifest_of(run, trainer, len(case_files(run.training)))
+    write_checkpoint(destination, trainer.average, manifest)
+
+
+def record_figures(checkpoint: Checkpoint, figures: Mapping[str, float]) -> None:
+    """Put figures of merit into a checkpoint's manifest."""
+    manifest = checkpoint.manifest.model_copy(update={"figures_of_merit": dict(figures)})
+    _write_manifest(checkpoint.folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -95,7 +95,8 @@ class Trainer:
     Parameters
     ----------
     folder
-        Holds ``state.safetensors`` (weights, their average, Adam's moments), ``progress.json`` and ``log.csv``.
+        Holds ``state-STAGE-STEP.safetensors`` (weights, their average, Adam's moments), ``progress.json``, which names
+        it, and ``log.csv``.
     sampler
         Source of batches.
     device
@@ -265,7 +266,9 @@ class Trainer:
             tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
         tensors["generator"] = self.generator.get_state()
         name = f"state-{self.progress.stage}-{self.progress.steps}.safetensors"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, self.folder / name)
+        partial = self.folder / "state.part"
+        save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
+        partial.replace(self.folder / name)
         record = {
             "progress": asdict(self.progress),
             "state": name,

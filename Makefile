@@ -1,0 +1,62 @@
+# make demo    sets up, runs the main job on a simulated patient, leaves the results in demo-output/
+# make test    sets up, checks, tests: what .ci/run does
+# make check   style, types and the direction of imports only
+# make serve   sets up and serves on http://127.0.0.1:8000
+# make lock    takes the newest versions that pyproject.toml allows into requirements.lock
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo serve test check programs lock
+.DEFAULT_GOAL := setup
+
+setup: $(INSTALLED)
+
+# torch comes first and alone: an index or folder that pip is configured with may offer a build for the CPU, and the
+# CUDA packages that the other build needs are not in the lock
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock torch
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/diffdp demo -o demo-output
+
+serve: setup
+	$(BIN)/diffdp serve
+
+test: setup programs check
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Other people's programs that tests compare with; without root those tests are skipped, or fail where CI is set
+programs:
+	@if type redis-server dciodvfy plastimatch dcmdump >/dev/null 2>&1; then \
+	    :; \
+	elif [ "$$(id -u)" = 0 ] && type apt-get >/dev/null 2>&1; then \
+	    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	    apt-get update -qq && \
+	    apt-get install -qq -y --no-install-recommends redis-server dicom3tools plastimatch dcmtk >/dev/null || \
+	    echo "some of the programs could not be installed"; \
+	else \
+	    echo "for all tests, install redis-server dicom3tools plastimatch dcmtk"; \
+	fi
+
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet torch==2.13.0
+	build/lock/bin/pip install --quiet setuptools --editable '.[dev]'
+	build/lock/bin/pip freeze --all --exclude pip --exclude-editable | \
+	    sed -E '/^(nvidia|cuda|triton)/d; s/\+cpu$$//' >requirements.lock
+	rm -rf build/lock

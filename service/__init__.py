@@ -1,0 +1,1 @@
+"""The product around the model: HTTP interface, jobs, workers, reports, command line."""

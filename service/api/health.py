@@ -1,0 +1,103 @@
+"""Whether the service lives, whether it can work, its figures, and its page."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.api.context import Parts, PartsOf
+from service.api.schemas import Health
+
+WORKER_SILENT_S = 30.0
+"""A worker not heard of for so long counts as gone; they report every few seconds."""
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", summary="Liveness")
+def healthz() -> Health:
+    """Answer while the process lives."""
+    return Health(status="ok", checks={})
+
+
+@router.get("/readyz", summary="Readiness", responses={503: {"model": Health}})
+def readyz(parts: PartsOf, response: Response) -> Health:
+    """Check database, storage, workers and models."""
+    checks = {name: _outcome(check, parts) for name, check in CHECKS.items()}
+    ready = all(outcome == "ok" for outcome in checks.values())
+    if not ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return Health(status="ok" if ready else "unavailable", checks=checks)
+
+
+@router.get("/metrics", summary="Prometheus figures", response_class=PlainTextResponse)
+def metrics(parts: PartsOf) -> Response:
+    """Return the figures of this moment; they come from the database, so any API process tells the same."""
+    registry = CollectorRegistry()
+    jobs = Gauge("diffdp_jobs", "Jobs by state.", ["state"], registry=registry)
+    for state, count in parts.jobs.counts().items():
+        jobs.labels(state.value).set(count)
+    workers = Gauge("diffdp_workers", "Workers heard of lately.", registry=registry)
+    workers.set(parts.jobs.workers_alive(WORKER_SILENT_S))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/", include_in_schema=False)
+def page() -> HTMLResponse:
+    """Return the page with the list of jobs."""
+    html = files("service.web").joinpath("index.html").read_text(encoding="utf-8")
+    return HTMLResponse(html, headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+@router.get("/web/{name}", include_in_schema=False)
+def page_file(name: str) -> Response:
+    """Return a part of the page."""
+    if name not in PAGE_FILES:
+        return Response(status_code=HTTPStatus.NOT_FOUND)
+    text = files("service.web").joinpath(name).read_text(encoding="utf-8")
+    return Response(text, media_type=PAGE_FILES[name])
+
+
+def _database(parts: Parts) -> str:
+    parts.jobs.counts()
+    return "ok"
+
+
+def _storage(parts: Parts) -> str:
+    parts.storage.check()
+    return "ok"
+
+
+def _workers(parts: Parts) -> str:
+    return "ok" if parts.jobs.workers_alive(WORKER_SILENT_S) else "no worker"
+
+
+def _models(parts: Parts) -> str:
+    # Their hashes were checked before this process began to answer
+    return "ok" if parts.manifests else "no model"
+
+
+CHECKS: dict[str, Callable[[Parts], str]] = {
+    "database": _database,
+    "storage": _storage,
+    "workers": _workers,
+    "models": _models,
+}
+
+
+def _outcome(check: Callable[[Parts], str], parts: Parts) -> str:
+    try:
+        return check(parts)
+    except (SQLAlchemyError, OSError) as error:
+        return type(error).__name__

@@ -1,0 +1,177 @@
+"""Jobs: look, list, follow, cancel, delete, and fetch what came out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, StreamingResponse
+
+from model.errors import DiffDPError
+from service.api.context import Parts, PartsOf
+from service.api.schemas import JobPage, JobSchema
+from service.errors import NotAcceptable, ResultsNotReady
+from service.jobs.job import Job
+from service.jobs.states import Stage, State
+from service.storage.layout import ARCHIVE, DOSE, PLAN, REPORT_CSV, REPORT_HTML, REPORT_JSON, job_key
+
+EVENT_POLL_S = 0.5
+KEEP_ALIVE_S = 15.0
+"""Time between two signs of life to a listener when nothing changes; proxies close silent connections."""
+
+DICOM = "application/dicom"
+REPORTS = {"application/json": REPORT_JSON, "text/html": REPORT_HTML, "text/csv": REPORT_CSV}
+"""Forms of the report, the preferred one first."""
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@router.get("", summary="List jobs")
+def list_jobs(
+    parts: PartsOf,
+    state: State | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+) -> JobPage:
+    """Return a page of jobs, newest first."""
+    jobs, following = parts.jobs.page(state=state, limit=limit, cursor=cursor)
+    return JobPage(jobs=tuple(JobSchema.of(job) for job in jobs), next_cursor=following)
+
+
+@router.get("/{job_id}", summary="Look at a job")
+def get_job(job_id: str, parts: PartsOf, response: Response) -> JobSchema:
+    """Return a job; ``Retry-After`` says when to ask again while it runs."""
+    job = parts.jobs.get(job_id)
+    if not job.state.is_final:
+        response.headers["Retry-After"] = str(_retry_after_s(job))
+    return JobSchema.of(job)
+
+
+@router.get("/{job_id}/events", summary="Follow a job", response_class=StreamingResponse)
+async def follow_job(
+    job_id: str, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
+    """Send the job as a server-sent event whenever it changes, until its end.
+
+    An event's id is the job's revision; each event holds the whole job, so a listener that reconnects with
+    ``Last-Event-ID`` has missed nothing once the next one comes.
+    """
+    await run_in_threadpool(parts.jobs.get, job_id)
+    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
+    events = _events(parts, job_id, request, seen)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+@router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel a job")
+def cancel_job(job_id: str, parts: PartsOf) -> JobSchema:
+    """Ask for a job to stop; its state is ``cancelled`` once it has. A finished job stays as it is."""
+    return JobSchema.of(parts.jobs.request_cancel(job_id))
+
+
+@router.delete("/{job_id}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a job")
+def delete_job(job_id: str, parts: PartsOf) -> None:
+    """Delete results, study and every copy."""
+    parts.jobs.purge(job_id)
+    parts.storage.delete(job_key(job_id))
+
+
+@router.get("/{job_id}/dose", summary="Fetch the RTDOSE", response_class=FileResponse)
+def get_dose(job_id: str, parts: PartsOf) -> FileResponse:
+    """Return the predicted dose."""
+    return _result(parts, job_id, DOSE, DICOM)
+
+
+@router.get("/{job_id}/plan", summary="Fetch the RTPLAN", response_class=FileResponse)
+def get_plan(job_id: str, parts: PartsOf) -> FileResponse:
+    """Return the plan that the dose refers to: the study's own, or the companion of a study that has none."""
+    return _result(parts, job_id, PLAN, DICOM)
+
+
+@router.get("/{job_id}/report", summary="Fetch the report", response_class=FileResponse)
+def get_report(job_id: str, parts: PartsOf, accept: Annotated[str, Header()] = "*/*") -> FileResponse:
+    """Return the report as JSON, HTML or CSV, whichever ``Accept`` prefers."""
+    media_type = choose_media_type(accept)
+    return _result(parts, job_id, REPORTS[media_type], media_type)
+
+
+@router.get("/{job_id}/archive", summary="Fetch all results", response_class=FileResponse)
+def get_archive(job_id: str, parts: PartsOf) -> FileResponse:
+    """Return all results as one zip archive."""
+    return _result(parts, job_id, ARCHIVE, "application/zip")
+
+
+def choose_media_type(accept: str) -> str:
+    """Choose the form of the report that an ``Accept`` header prefers (RFC 9110 section 12.5.1).
+
+    Raises
+    ------
+    NotAcceptable
+        If it allows none.
+    """
+    best, best_quality = "", 0.0
+    for offered in REPORTS:
+        matches = [(r.count("*"), q) for r, q in _ranges(accept) if r in {offered, offered.split("/")[0] + "/*", "*/*"}]
+        # The most specific range counts
+        quality = min(matches, default=(0, 0.0))[1]
+        if quality > best_quality:
+            best, best_quality = offered, quality
+    if not best:
+        raise NotAcceptable(f"the report comes as {', '.join(REPORTS)}")
+    return best
+
+
+def _ranges(accept: str) -> list[tuple[str, float]]:
+    ranges = []
+    for part in accept.split(","):
+        media_range, *options = (option.strip().lower() for option in part.split(";"))
+        quality = next((option[2:] for option in options if option.startswith("q=")), "1")
+        try:
+            ranges.append((media_range, float(quality)))
+        except ValueError:
+            ranges.append((media_range, 0.0))
+    return ranges
+
+
+def _result(parts: Parts, job_id: str, name: str, media_type: str) -> FileResponse:
+    job = parts.jobs.get(job_id)
+    if job.state in {State.FAILED, State.CANCELLED}:
+        raise _no_results(job)
+    if job.state is not State.SUCCEEDED:
+        raise ResultsNotReady(f"the job is {job.state}")
+    with parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH])) as folder:
+        # The name tells which job, not which patient
+        return FileResponse(folder / name, media_type=media_type, filename=f"{job_id[:8]}-{name}")
+
+
+def _no_results(job: Job) -> DiffDPError:
+    if job.error is None:
+        return ResultsNotReady(f"the job is {job.state} and has no results", code="no-results")
+    return ResultsNotReady(job.error.message, code=job.error.code, details=job.error.details)
+
+
+def _retry_after_s(job: Job) -> int:
+    return 1 if job.state is not State.QUEUED else 2
+
+
+async def _events(parts: Parts, job_id: str, request: Request, seen: int) -> AsyncIterator[str]:
+    silent_s = 0.0
+    while not await request.is_disconnected():
+        try:
+            job = await run_in_threadpool(parts.jobs.get, job_id)
+        except DiffDPError:
+            yield "event: purged\ndata: {}\n\n"
+            return
+        if job.revision > seen:
+            seen, silent_s = job.revision, 0.0
+            body = json.dumps(JobSchema.of(job).model_dump(mode="json"))
+            yield f"id: {seen}\nevent: job\ndata: {body}\n\n"
+        if job.state.is_final:
+            return
+        if silent_s >= KEEP_ALIVE_S:
+            silent_s = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(EVENT_POLL_S)
+        silent_s += EVENT_POLL_S

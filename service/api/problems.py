@@ -1,0 +1,126 @@
+"""Errors as answers: RFC 9457 problem details, each with a stable code and no patient data."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from model import errors as model_errors
+from model.errors import DiffDPError
+from service import errors
+
+log = logging.getLogger(__name__)
+
+STATUS: Mapping[type[DiffDPError], HTTPStatus] = {
+    DiffDPError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    model_errors.StudyError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UploadError: HTTPStatus.BAD_REQUEST,
+    errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.ParametersError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.ModelNotFound: HTTPStatus.NOT_FOUND,
+    errors.JobPurged: HTTPStatus.GONE,
+    errors.ResultsNotReady: HTTPStatus.CONFLICT,
+    errors.Unauthorised: HTTPStatus.UNAUTHORIZED,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+}
+"""The status of each error; of the nearest base where an error is not listed."""
+
+RETRY_AFTER_S: Mapping[HTTPStatus, int] = {
+    HTTPStatus.TOO_MANY_REQUESTS: 30,
+    HTTPStatus.SERVICE_UNAVAILABLE: 10,
+}
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="urn:diffdp: and the code.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable name of the rule that was broken.")
+    details: dict[str, object] = Field(default_factory=dict, description="What was found and what was expected.")
+
+
+def status_of(error: type[DiffDPError]) -> HTTPStatus:
+    """Return the status with which an error is answered."""
+    return next(STATUS[cls] for cls in error.__mro__ if cls in STATUS)
+
+
+def problem(status: HTTPStatus, code: str, detail: str, details: Mapping[str, object] | None = None) -> Problem:
+    """Make a problem."""
+    return Problem(
+        type=f"urn:diffdp:{code}",
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        details=dict(details or {}),
+    )
+
+
+def answer(body: Problem) -> JSONResponse:
+    """Make the answer that carries a problem."""
+    status = HTTPStatus(body.status)
+    headers = {"Retry-After": str(RETRY_AFTER_S[status])} if status in RETRY_AFTER_S else {}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def validation_details(found: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return which parameters were wrong and why, without the values that came."""
+    places = [{"parameter": ".".join(map(str, e["loc"])), "reason": str(e["msg"])} for e in found]  # type: ignore[call-overload]
+    return {"parameters": places}
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error as a problem."""
+
+    @app.exception_handler(DiffDPError)
+    async def deliberate(_request: Request, error: DiffDPError) -> JSONResponse:
+        status = status_of(type(error))
+        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("an error that should not come here", exc_info=error)
+        return answer(problem(status, error.rule, error.message, error.details))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        details = validation_details(error.errors())
+        return answer(
+            problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY, errors.ParametersError.code, "some parameters cannot be used", details
+            )
+        )
+
+    @app.exception_handler(HTTPException)
+    async def routing(_request: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        code = status.phrase.lower().replace(" ", "-")
+        reply = answer(problem(status, code, str(error.detail)))
+        reply.headers.update(error.headers or {})
+        return reply
+
+    @app.exception_handler(OperationalError)
+    async def database(_request: Request, error: OperationalError) -> JSONResponse:
+        log.error("the job database does not answer", exc_info=error)
+        return answer(
+            problem(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "the job database does not answer")
+        )
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected", exc_info=error)
+        return answer(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an unexpected error"))

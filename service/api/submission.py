@@ -1,0 +1,140 @@
+"""``POST /v1/jobs``: from a request's body to a job."""
+
+import hashlib
+import json
+from http import HTTPStatus
+from typing import Annotated
+from uuid import uuid4
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import ValidationError
+
+from service.api.context import Parts, PartsOf
+from service.api.problems import validation_details
+from service.api.schemas import JobSchema
+from service.errors import ParametersError, QueueFull, UploadTooLarge
+from service.intake.limits import Limits
+from service.intake.upload import Upload
+from service.jobs.job import Job, Parameters
+from service.jobs.states import Stage
+from service.storage.layout import STUDY, job_key
+
+BLOCK_BYTES = 2**20
+RETRY_AFTER_S = 1
+
+router = APIRouter(tags=["jobs"])
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+FORM = {
+    "schema": {
+        "type": "object",
+        "required": ["files"],
+        "properties": {
+            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "parameters": {"type": "string", "description": "JSON; the same names as in the query."},
+        },
+    }
+}
+QUERY = [
+    {"name": name, "in": "query", "required": False, "description": field.description or "", "schema": {}}
+    for name, field in Parameters.model_fields.items()
+]
+
+
+@router.post(
+    "/jobs",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Post a study",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/zip": BINARY, "multipart/form-data": FORM, "multipart/related": BINARY},
+        },
+        "parameters": QUERY,
+    },
+)
+async def post_job(
+    request: Request,
+    response: Response,
+    parts: PartsOf,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobSchema:
+    """Store a study, examine it, and accept it as a job; nothing is kept of one that is refused."""
+    await run_in_threadpool(_check_room, parts)
+    job = await _receive(request, parts, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return JobSchema.of(job)
+
+
+async def _receive(request: Request, parts: Parts, idempotency_key: str | None) -> Job:
+    limits = Limits.of(parts.settings)
+    _check_length(request, limits)
+    job_id = uuid4().hex
+    async with contextmanager_in_threadpool(parts.storage.writing(job_key(job_id, STUDY))) as folder:
+        with Upload(request.headers.get("Content-Type", ""), folder, limits) as upload:
+            await _stream(request, upload)
+        parameters = _parameters(request, upload.parameters)
+        examination = await parts.examiner(folder, parameters)
+    content_sha256 = hashlib.sha256((upload.files_sha256 + parameters.model_dump_json()).encode()).hexdigest()
+    accepted = None
+    try:
+        accepted = await run_in_threadpool(
+            parts.jobs.add,
+            job_id,
+            parameters,
+            examination,
+            content_sha256=content_sha256,
+            idempotency_key=idempotency_key,
+        )
+    finally:
+        if accepted is None or accepted.id != job_id:
+            await run_in_threadpool(parts.storage.delete, job_key(job_id))
+    await run_in_threadpool(parts.doorbell.ring, Stage.PREPARE)
+    return accepted
+
+
+def _check_room(parts: Parts) -> None:
+    waiting = sum(count for state, count in parts.jobs.counts().items() if not state.is_final)
+    if waiting >= parts.settings.queue_limit:
+        raise QueueFull(f"{waiting} jobs wait, no more are taken for now")
+
+
+def _check_length(request: Request, limits: Limits) -> None:
+    """Refuse at once what is declared to be too large; what is not declared is counted as it comes."""
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > limits.max_body_bytes:
+        raise UploadTooLarge(f"the body is larger than {limits.max_body_bytes} bytes")
+
+
+async def _stream(request: Request, upload: Upload) -> None:
+    """Write the body in large blocks: a change of thread for each packet would cost more than the writing."""
+    block = bytearray()
+    async for packet in request.stream():
+        block += packet
+        if len(block) >= BLOCK_BYTES:
+            await run_in_threadpool(upload.write, bytes(block))
+            block.clear()
+    if block:
+        await run_in_threadpool(upload.write, bytes(block))
+    await run_in_threadpool(upload.close)
+
+
+def _parameters(request: Request, part: bytes | None) -> Parameters:
+    """Join the parameters of the query and of the part; each may be given once."""
+    try:
+        given = json.loads(part) if part else {}
+    except ValueError:
+        raise ParametersError("the part 'parameters' is not JSON") from None
+    if not isinstance(given, dict):
+        raise ParametersError("the part 'parameters' must be a JSON object")
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise ParametersError(f"the parameter {name!r} is given twice")
+        given[name] = value
+    try:
+        return Parameters.model_validate(given)
+    except ValidationError as error:
+        details = validation_details(error.errors())
+        raise ParametersError("some parameters are unknown or cannot be used", details=details) from None

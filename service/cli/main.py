@@ -1,0 +1,63 @@
+"""The commands of `diffdp`, and what their exit codes mean.
+
+| code | meaning                                            |
+|------|----------------------------------------------------|
+| 0    | done                                               |
+| 1    | the job failed                                     |
+| 2    | a wrong option or setting                          |
+| 3    | the study was refused, or cannot be predicted      |
+| 4    | the server cannot be reached or cannot serve now   |
+| 130  | cancelled with Ctrl-C                              |
+"""
+
+import sys
+
+import httpx
+import typer
+
+from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, StudyError
+from service.cli import demo, models, predict, serve, submit, training
+from service.cli.client import ServerError
+from service.errors import ParametersError, UploadError
+from service.settings import SettingsError
+
+app = typer.Typer(
+    name="diffdp",
+    help="Radiotherapy dose prediction with a diffusion model. Predicted doses are not for treatment decisions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("worker")(serve.worker)
+app.command("submit")(submit.submit)
+app.command("predict")(predict.predict)
+app.command("models")(models.models)
+app.add_typer(training.import_app, name="import")
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (Cancelled, 130),
+    (StudyError, 3),
+    (UploadError, 3),
+    (ParametersError, 2),
+    (SettingsError, 2),
+    (CheckpointError, 2),
+    (DeviceError, 2),
+    (DiffDPError, 1),
+    (ServerError, 4),
+    (httpx.TransportError, 4),
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except tuple(kind for kind, _ in EXIT_CODES) as error:
+        text = f"the server cannot be reached ({error})" if isinstance(error, httpx.TransportError) else str(error)
+        rule = f" [{error.rule}]" if isinstance(error, DiffDPError) else ""
+        typer.echo(f"diffdp: {text}{rule}", err=True)
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))

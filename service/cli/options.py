@@ -1,0 +1,97 @@
+"""Options that several commands share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from service.errors import ParametersError, UploadError
+from service.jobs.job import Parameters
+from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON
+
+WRITTEN = (DOSE, PLAN, REPORT_JSON, REPORT_HTML)
+"""What `predict`, `submit` and `demo` write."""
+
+Study = Annotated[list[Path], typer.Argument(exists=True, help="A zip archive, folders, or DICOM files of one study.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for dose.dcm, plan.dcm, report.json, report.html.")]
+Model = Annotated[str | None, typer.Option(help="Model; by default the one that knows the study's site.")]
+PrescriptionGy = Annotated[
+    str | None, typer.Option("--prescription-gy", help='Gy over all fractions: a number, or {"PTV name": number, …}.')
+]
+Fractions = Annotated[int | None, typer.Option()]
+StructureMap = Annotated[
+    list[str] | None, typer.Option("--structure", help="NAME=ROI, e.g. Parotid_L='Left parotid'; may be repeated.")
+]
+Sampler = Annotated[str | None, typer.Option(help="coarse-ddim, ddim, ancestral or coarse.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
+Samples = Annotated[int | None, typer.Option(help="Samples whose mean is the dose.")]
+Seed = Annotated[int, typer.Option()]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, no progress bar.")]
+
+
+def parameters_of(
+    *,
+    model: str | None,
+    prescription_gy: str | None,
+    fractions: int | None,
+    structures: Sequence[str] | None,
+    sampler: str | None,
+    steps: int | None,
+    samples: int | None,
+    seed: int,
+) -> Parameters:
+    """Make the parameters of a job from options.
+
+    Raises
+    ------
+    ParametersError
+        If one cannot be used.
+    """
+    pairs = [text.partition("=") for text in structures or []]
+    given = {
+        "model": model,
+        "prescription_gy": prescription_gy,
+        "fractions": fractions,
+        "structures": {name: roi_name for name, _, roi_name in pairs},
+        "sampler": sampler,
+        "steps": steps,
+        "samples": samples,
+        "seed": seed,
+    }
+    try:
+        return Parameters.model_validate(given)
+    except ValidationError as error:
+        reasons = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+        raise ParametersError(f"wrong options: {reasons}") from None
+
+
+def study_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that are meant: those given, and all in folders given.
+
+    Raises
+    ------
+    UploadError
+        If there is none.
+    """
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise UploadError("there are no files", code="body-empty")
+    return files
+
+
+def progress_bar(*, shown: bool) -> Progress:
+    """Return a progress bar on standard error."""
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )

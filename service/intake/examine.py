@@ -1,0 +1,164 @@
+"""Decide whether a study can be predicted, by which model, and how.
+
+`examine` does it; run as a program, ``python -m service.intake.examine``, it does so for files that nobody trusts: it
+takes a `Request` as JSON on standard input, limits its own memory and time, and writes an `Answer` to standard output.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from model.conditioning.prescription import resolve_prescription
+from model.conditioning.site import StructureMatch, match_structures
+from model.dicom.study import Study, read_study
+from model.errors import DiffDPError, SiteError
+from service.errors import ParametersError, StudyUnreadable, UploadError
+from service.intake.archive import is_archive, unpack
+from service.intake.limits import Limits
+from service.intake.messages import REFUSALS, Answer, KnownModel, Refusal, Request
+from service.intake.upload import ARCHIVE_SUFFIX
+from service.jobs.job import Examination, Parameters, PrescriptionRecord, Sampling, UsedStructure
+
+
+def examine(paths: Sequence[Path], models: Mapping[str, KnownModel], parameters: Parameters) -> Examination:
+    """Examine the files of a study.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be predicted; `SiteError` if no model knows its site.
+    ParametersError
+        If a parameter does not fit the models that are there.
+    """
+    study = read_study(paths)
+    name, match = _choose_model(study, models, parameters)
+    plan = study.plan
+    prescription, prescription_warnings = resolve_prescription(
+        match.targets,
+        parameter_gy=parameters.prescription_gy,
+        parameter_fractions=parameters.fractions,
+        plan_dose_gy=plan.target_dose_gy if plan else {},
+        plan_fractions=plan.fractions if plan else None,
+        plan_highest_gy=plan.highest_dose_gy if plan else None,
+    )
+    return Examination(
+        model=name,
+        structures=tuple(
+            UsedStructure(name=m.name, kind=m.kind, roi_number=m.roi_number, roi_name=m.roi_name)
+            for m in match.structures.values()
+        ),
+        missing=match.missing,
+        unused=match.unused,
+        prescription=PrescriptionRecord(
+            dose_gy=dict(prescription.dose_gy), fractions=prescription.fractions, source=prescription.source
+        ),
+        sampling=choose_sampling(models[name], parameters),
+        slices=study.grid.shape[0],
+        warnings=(*study.warnings, *match.warnings, *prescription_warnings),
+    )
+
+
+def choose_sampling(model: KnownModel, parameters: Parameters) -> Sampling:
+    """Fill in the model's defaults where the caller does not say how to sample.
+
+    Raises
+    ------
+    ParametersError
+        ``steps-too-many`` if the sampler has not so many.
+    """
+    defaults = model.defaults
+    sampler = parameters.sampler or defaults.sampler
+    available = {"ancestral": model.schedule_steps, "ddim": model.schedule_steps, "coarse-ddim": defaults.start_step}
+    most = available.get(sampler, 1)
+    if parameters.steps is not None and parameters.steps > most:
+        raise ParametersError(f"the sampler {sampler} has at most {most} steps", code="steps-too-many")
+    # Only the short-cut samplers can leave steps out
+    steps = (parameters.steps or min(defaults.steps, most)) if sampler in {"ddim", "coarse-ddim"} else most
+    return Sampling(sampler=sampler, steps=steps, samples=parameters.samples or defaults.samples, seed=parameters.seed)
+
+
+def _choose_model(study: Study, models: Mapping[str, KnownModel], parameters: Parameters) -> tuple[str, StructureMatch]:
+    """Take the model that the caller names, else the only one whose site fits."""
+    if parameters.model is not None:
+        if parameters.model not in models:
+            known = ", ".join(sorted(models)) or "none"
+            raise ParametersError(f"there is no model of this name; known: {known}", code="model-unknown")
+        return parameters.model, match_structures(models[parameters.model].site, study.rois, parameters.structures)
+    fitting: dict[str, StructureMatch] = {}
+    misfits: dict[str, SiteError] = {}
+    for name, known_model in models.items():
+        try:
+            fitting[name] = match_structures(known_model.site, study.rois, parameters.structures)
+        except SiteError as error:
+            misfits[name] = error
+    if len(fitting) > 1:
+        raise ParametersError(
+            f"several models know this site: {', '.join(fitting)}; name one with the parameter 'model'",
+            code="model-ambiguous",
+        )
+    if not fitting and len(misfits) == 1:
+        raise next(iter(misfits.values()))
+    if not fitting:
+        raise SiteError(
+            "no model knows the site of this study: "
+            + "; ".join(f"{name}: {error.message}" for name, error in misfits.items()),
+            details={name: error.details for name, error in misfits.items()},
+        )
+    return next(iter(fitting.items()))
+
+
+def unpack_uploads(folder: Path, limits: Limits) -> list[Path]:
+    """Replace an uploaded archive by its files; several files are taken as they are, and none of them unpacked.
+
+    Raises
+    ------
+    UploadError
+        If the archive cannot be used.
+    """
+    uploads = sorted(folder.iterdir())
+    first = uploads[0]
+    if first.suffix == ARCHIVE_SUFFIX and not is_archive(first):
+        raise UploadError("the body is not a zip archive", code="archive-invalid")
+    if len(uploads) > 1 or not is_archive(first):
+        return uploads
+    files = unpack(first, folder, limits)
+    first.unlink()
+    return files
+
+
+def answer(request: Request) -> Answer:
+    """Examine an upload; whatever goes wrong becomes a refusal without patient data."""
+    try:
+        files = unpack_uploads(request.folder, request.limits)
+        return Answer(examination=examine(files, request.models, request.parameters))
+    except DiffDPError as error:
+        kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in REFUSALS)
+        details = json.loads(json.dumps(error.details, default=str))
+        return Answer(refusal=Refusal(kind=kind, code=error.rule, message=error.message, details=details))
+    except Exception as error:  # noqa: BLE001 - a file that breaks the reader is the sender's fault, not a server error
+        message = f"the study cannot be read ({type(error).__name__})"
+        return Answer(refusal=Refusal(kind="StudyUnreadable", code=StudyUnreadable.code, message=message, details={}))
+
+
+def main() -> None:
+    """Answer one request."""
+    request = Request.model_validate_json(sys.stdin.buffer.read())
+    limits = request.limits
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # macOS does not limit address space
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    signal.alarm(limits.timeout_s)
+    # Libraries may print what they find in files; nothing but the answer goes out
+    out = os.dup(sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with os.fdopen(out, "w", encoding="utf-8") as pipe:
+        pipe.write(answer(request).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""A job as the rest of the service sees it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Json
+
+from model.case.case import PrescriptionSource
+from model.checkpoint.manifest import Sampler
+from service.jobs.states import STAGE_OF, Stage, State
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Parameters(_Record):
+    """What a caller may say about a job; an unknown parameter is an error.
+
+    Maps may be given as JSON text, as they must be in a query string.
+    """
+
+    model: str | None = Field(None, description="Name of the model; by default the one that knows the study's site.")
+    prescription_gy: (
+        Annotated[float, Field(gt=0)]
+        | dict[str, Annotated[float, Field(gt=0)]]
+        | Json[dict[str, Annotated[float, Field(gt=0)]]]
+        | None
+    ) = Field(None, description="Gy over all fractions: a number for a single target, or a map from target to number.")
+    fractions: int | None = Field(None, ge=1, le=100)
+    structures: dict[str, str] | Json[dict[str, str]] = Field(
+        default_factory=dict, description="Map from our structure names to ROI names of the study."
+    )
+    sampler: Sampler | None = None
+    steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps; the ancestral sampler takes them all.")
+    samples: int | None = Field(None, ge=1, le=32, description="Samples whose mean is the predicted dose.")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    priority: int = Field(0, ge=-10, le=10, description="Jobs of a higher priority are taken first.")
+
+
+class Sampling(_Record):
+    """How the dose is sampled, with the model's defaults filled in."""
+
+    sampler: Sampler
+    steps: int
+    samples: int
+    seed: int
+
+
+class UsedStructure(_Record):
+    """An ROI of the study and what it is used as."""
+
+    name: str
+    kind: Literal["target", "oar", "external"]
+    roi_number: int
+    roi_name: str
+
+
+class PrescriptionRecord(_Record):
+    """Prescribed dose of each target, and where it was found."""
+
+    dose_gy: dict[str, float]
+    fractions: int | None
+    source: PrescriptionSource
+
+
+class Examination(_Record):
+    """What intake found out about a study: all that the pipeline needs besides the files."""
+
+    model: str
+    structures: tuple[UsedStructure, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    prescription: PrescriptionRecord
+    sampling: Sampling
+    slices: int
+    warnings: tuple[str, ...]
+
+
+class Fault(_Record):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    stage: str
+    details: dict[str, object] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job: whoever holds the highest token holds it.
+
+    A worker that was believed dead and returns shows an old token, and nothing that it reports counts.
+    """
+
+    job_id: str
+    owner: str
+    token: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the current stage is, as its worker reports it."""
+
+    fraction: float = 0.0
+    slices_done: int = 0
+    slices_total: int = 0
+
+
+SHARES: Mapping[Stage, tuple[float, float]] = {
+    Stage.PREPARE: (0.0, 0.05),
+    Stage.PREDICT: (0.05, 0.95),
+    Stage.PUBLISH: (0.95, 1.0),
+}
+"""Part of a job's time that each stage takes, roughly, on a CPU: from, to."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A snapshot of one job.
+
+    Parameters
+    ----------
+    revision
+        Grows with every change that a caller can see.
+    outputs
+        Stage → name of the storage folder that holds what it made; only what is named here counts.
+    attempts
+        How often the current stage was begun.
+    stage_started_at
+        When the current stage was begun last.
+    """
+
+    id: str
+    revision: int
+    state: State
+    parameters: Parameters
+    examination: Examination
+    warnings: tuple[str, ...]
+    progress: Progress
+    outputs: Mapping[Stage, str]
+    attempts: int
+    cancel_requested: bool
+    error: Fault | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    stage_started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def stage(self) -> Stage | None:
+        """The work that the job waits for or is in, None at its end."""
+        return STAGE_OF.get(self.state)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the whole job that is done, in [0, 1]; 0 for one that came to nothing."""
+        if self.stage is None:
+            return float(self.state is State.SUCCEEDED)
+        first, last = SHARES[self.stage]
+        return first + (last - first) * self.progress.fraction
+
+    def remaining_s(self, now: datetime) -> float | None:
+        """Estimate the seconds until the job is done, None while there is nothing to go by."""
+        if self.state is not State.PREDICTING or self.stage_started_at is None or self.progress.fraction <= 0:
+            return None
+        elapsed_s = (now - self.stage_started_at).total_seconds()
+        per_share_s = elapsed_s / (self.fraction - SHARES[Stage.PREDICT][0])
+        return per_share_s * (1.0 - self.fraction)

@@ -1,0 +1,426 @@
+"""The jobs in the database. Every change is one transaction, and those of workers are guarded by their lease."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+
+from sqlalchemy import Engine, and_, case, func, or_, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError
+from service.jobs.job import Examination, Fault, Job, Lease, Parameters, Progress
+from service.jobs.states import DONE, FINAL, STAGE_OF, Event, Stage, State, after
+from service.jobs.tables import JobRow, WorkerRow, writing
+
+RINGS_AT_ONCE = 50
+"""Most waiting jobs announced again in one go: the eldest are served first, so more would only fill the broker."""
+
+WORKER_KEPT = timedelta(days=1)
+
+
+class Standing(Enum):
+    """What a worker learns when it reports."""
+
+    HELD = auto()
+    CANCEL = auto()
+    LOST = auto()
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """Result of a search for jobs that nobody works on: stages to ring for, and jobs given up."""
+
+    bells: tuple[Stage, ...]
+    quarantined: tuple[str, ...]
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class JobRepository:
+    """The jobs.
+
+    Parameters
+    ----------
+    engine
+        Of the database, see `service.jobs.tables.connect`.
+    lease_s
+        How long a worker may be silent before its job is given to another.
+    max_attempts
+        How often a stage is begun before its job is quarantined.
+    clock
+        Tells the time, aware, in UTC. Clocks of machines that share a database must agree within a fraction of the
+        lease; if they do not, stages may run twice, but tokens still keep all but one from counting.
+    """
+
+    def __init__(
+        self, engine: Engine, *, lease_s: float = 30.0, max_attempts: int = 3, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._engine = engine
+        self._writing = writing(engine)
+        self._lease = timedelta(seconds=lease_s)
+        self._max_attempts = max_attempts
+        self._clock = clock
+
+    # What callers ask for
+
+    def add(
+        self,
+        job_id: str,
+        parameters: Parameters,
+        examination: Examination,
+        *,
+        content_sha256: str,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Store a new job, or return the one that an earlier request with the same key and content has made.
+
+        Raises
+        ------
+        KeyReused
+            If the idempotency key was used with another content.
+        """
+        now = self._clock()
+        row = JobRow(
+            id=job_id,
+            state=State.QUEUED,
+            priority=parameters.priority,
+            parameters=parameters.model_dump(mode="json"),
+            examination=examination.model_dump(mode="json"),
+            warnings=list(examination.warnings),
+            content_sha256=content_sha256,
+            idempotency_key=idempotency_key,
+            slices_total=examination.slices,
+            outputs={},
+            created_at=now,
+            updated_at=now,
+            rung_at=now,
+        )
+        try:
+            with self._write() as session:
+                session.add(row)
+                session.flush()
+                return _job(row)
+        except IntegrityError:
+            with Session(self._engine) as session:
+                query = select(JobRow).where(JobRow.idempotency_key == idempotency_key)
+                earlier = session.scalars(query).one()
+                if earlier.content_sha256 != content_sha256:
+                    message = "the idempotency key was used for another study or with other parameters"
+                    raise KeyReused(message) from None
+                return _job(earlier)
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises
+        ------
+        JobNotFound, JobPurged
+        """
+        with Session(self._engine) as session:
+            return _job(_known(session.get(JobRow, job_id)))
+
+    def page(self, *, state: State | None, limit: int, cursor: str | None) -> tuple[list[Job], str | None]:
+        """Return up to `limit` jobs, newest first, and the cursor of the next page if there is one.
+
+        Raises
+        ------
+        ParametersError
+            ``cursor-invalid``.
+        """
+        query = select(JobRow).where(JobRow.purged_at.is_(None))
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        if cursor is not None:
+            query = query.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*_read_cursor(cursor)))
+        query = query.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit + 1)
+        with Session(self._engine) as session:
+            jobs = [_job(row) for row in session.scalars(query)]
+        following = _write_cursor(jobs[limit - 1]) if len(jobs) > limit else None
+        return jobs[:limit], following
+
+    def counts(self) -> Mapping[State, int]:
+        """Return the number of jobs in each state."""
+        query = select(JobRow.state, func.count()).where(JobRow.purged_at.is_(None)).group_by(JobRow.state)
+        with Session(self._engine) as session:
+            return dict.fromkeys(State, 0) | {State(state): n for state, n in session.execute(query)}
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Cancel a job that nobody works on, or ask its worker to stop; a finished job stays as it is."""
+        with self._write() as session:
+            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            self._cancel(row)
+            return _job(row)
+
+    def purge(self, job_id: str) -> None:
+        """Forget all about a job but that there was one; its worker is asked to stop.
+
+        The caller deletes the job's files; whoever still works on it does so again when it stops.
+        """
+        with self._write() as session:
+            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            self._cancel(row)
+            row.purged_at = self._clock()
+            row.parameters = row.examination = row.outputs = {}
+            row.warnings = []
+            row.error = None
+            row.last_reason = row.content_sha256 = ""
+            row.idempotency_key = None
+
+    # What workers ask for
+
+    def claim(self, stage: Stage, owner: str) -> tuple[Job, Lease] | None:
+        """Give a worker the most urgent job that waits for a stage, None if there is none."""
+        now = self._clock()
+        states = [state for state, of in STAGE_OF.items() if of is stage]
+        query = (
+            select(JobRow)
+            .where(
+                JobRow.state.in_(states),
+                JobRow.cancel_requested.is_(False),
+                JobRow.attempts < self._max_attempts,
+                or_(JobRow.lease_expires_at.is_(None), JobRow.lease_expires_at < now),
+            )
+            .order_by(JobRow.priority.desc(), JobRow.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._write() as session:
+            row = session.scalars(query).one_or_none()
+            if row is None:
+                return None
+            if row.state == State.QUEUED:
+                row.state = after(row.state, Event.STARTED)
+                row.started_at = now
+            row.attempts += 1
+            row.lease_owner = owner
+            row.lease_token += 1
+            row.lease_expires_at = now + self._lease
+            row.stage_started_at = now
+            row.fraction, row.slices_done = 0.0, 0
+            self._touch(row)
+            return _job(row), Lease(row.id, owner, row.lease_token)
+
+    def report(self, lease: Lease, progress: Progress) -> Standing:
+        """Renew a lease and store how far its stage is."""
+        try:
+            with self._leased(lease) as row:
+                row.lease_expires_at = self._clock() + self._lease
+                if progress != Progress(row.fraction, row.slices_done, row.slices_total):
+                    row.fraction, row.slices_done = progress.fraction, progress.slices_done
+                    row.slices_total = progress.slices_total
+                    self._touch(row)
+                return Standing.CANCEL if row.cancel_requested else Standing.HELD
+        except LeaseLost:
+            return Standing.LOST
+
+    def advance(self, lease: Lease, stage: Stage, *, output: str, warnings: Sequence[str] = ()) -> State:
+        """Record what a stage made and hand the job to the next one, unless it was to be cancelled meanwhile.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with self._leased(lease) as row:
+            if row.cancel_requested:
+                self._apply(row, Event.CANCELLED)
+                return State.CANCELLED
+            self._apply(row, DONE[stage])
+            row.outputs = {**row.outputs, stage.value: output}
+            row.warnings = [*row.warnings, *(w for w in warnings if w not in row.warnings)]
+            row.attempts = 0
+            row.fraction, row.slices_done = 0.0, 0
+            row.rung_at = self._clock()
+            return State(row.state)
+
+    def fail(self, lease: Lease, fault: Fault) -> None:
+        """End a job with an error.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with self._leased(lease) as row:
+            self._fail(row, fault)
+
+    def stop(self, lease: Lease) -> None:
+        """End a job whose worker has stopped because it was asked to.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with self._leased(lease) as row:
+            self._apply(row, Event.CANCELLED)
+
+    def release(self, lease: Lease, reason: str, *, counts: bool) -> None:
+        """Give a job back unfinished: another attempt may succeed. `counts` says whether this one was an attempt.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with self._leased(lease) as row:
+            row.lease_owner = row.lease_expires_at = None
+            row.last_reason = reason
+            row.attempts -= 0 if counts else 1
+            self._touch(row)
+
+    def is_purged(self, job_id: str) -> bool:
+        """Whether a job was deleted, or never was."""
+        with Session(self._engine) as session:
+            row = session.get(JobRow, job_id)
+            return row is None or row.purged_at is not None
+
+    # What the reaper asks for
+
+    def forgotten(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of the identifiers that belong to no job, or to a purged one."""
+        with Session(self._engine) as session:
+            kept = set(session.scalars(select(JobRow.id).where(JobRow.purged_at.is_(None))))
+        return [job_id for job_id in job_ids if job_id not in kept]
+
+    def finished(self, job_ids: Sequence[str]) -> Mapping[str, str | None]:
+        """Return the storage folder with the results of those of the jobs that have ended, None without results."""
+        query = select(JobRow.id, JobRow.outputs).where(JobRow.state.in_(FINAL), JobRow.purged_at.is_(None))
+        with Session(self._engine) as session:
+            ended = {job_id: outputs.get(Stage.PUBLISH.value) for job_id, outputs in session.execute(query)}
+        return {job_id: ended[job_id] for job_id in job_ids if job_id in ended}
+
+    def reap(self, *, ring_again_s: float) -> Reaped:
+        """Find unfinished jobs that nobody works on and settle or announce each.
+
+        Jobs whose worker is lost are cancelled if that was wished, quarantined if they had all their attempts, and
+        announced again otherwise; so are jobs that wait for longer than `ring_again_s`, whose bell may be lost.
+        """
+        now = self._clock()
+        lost = and_(JobRow.lease_expires_at.is_not(None), JobRow.lease_expires_at < now)
+        unheard = and_(JobRow.lease_expires_at.is_(None), JobRow.rung_at < now - timedelta(seconds=ring_again_s))
+        spent = and_(JobRow.lease_expires_at.is_(None), JobRow.attempts >= self._max_attempts)
+        query = (
+            select(JobRow)
+            .where(JobRow.state.not_in(FINAL), or_(lost, unheard, spent))
+            .order_by(case((lost, 0), else_=1), JobRow.created_at)
+            .limit(RINGS_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+        bells, quarantined = [], []
+        with self._write() as session:
+            for row in session.scalars(query):
+                if row.lease_expires_at is not None:
+                    row.last_reason = "the worker was lost"
+                    row.lease_owner = row.lease_expires_at = None
+                if row.cancel_requested:
+                    self._apply(row, Event.CANCELLED)
+                elif row.attempts >= self._max_attempts:
+                    stage = STAGE_OF[row.state]
+                    message = f"given up after {row.attempts} attempts; the last one ended so: {row.last_reason}"
+                    self._fail(row, Fault(code="quarantined", message=message, stage=stage))
+                    quarantined.append(row.id)
+                else:
+                    row.rung_at = now
+                    bells.append(STAGE_OF[row.state])
+        return Reaped(tuple(bells), tuple(quarantined))
+
+    def hear(self, worker: str) -> None:
+        """Note that a worker is alive, and forget those long gone."""
+        now = self._clock()
+        with self._write() as session:
+            session.merge(WorkerRow(name=worker, seen_at=now))
+            for row in session.scalars(select(WorkerRow).where(WorkerRow.seen_at < now - WORKER_KEPT)):
+                session.delete(row)
+
+    def workers_alive(self, within_s: float) -> int:
+        """Return the number of workers heard of within so many seconds."""
+        since = self._clock() - timedelta(seconds=within_s)
+        with Session(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(WorkerRow).where(WorkerRow.seen_at >= since)) or 0
+
+    # How changes are made
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _leased(self, lease: Lease) -> Iterator[JobRow]:
+        with self._write() as session:
+            row = session.get(JobRow, lease.job_id, with_for_update=True)
+            if row is None or row.lease_owner != lease.owner or row.lease_token != lease.token:
+                raise LeaseLost("another worker has taken the job over")
+            yield row
+
+    def _touch(self, row: JobRow) -> None:
+        row.revision += 1
+        row.updated_at = self._clock()
+
+    def _apply(self, row: JobRow, happened: Event) -> None:
+        """Move a job on and free it; at its end, so that its worker's lease ends with it."""
+        row.state = after(row.state, happened)
+        row.lease_owner = row.lease_expires_at = None
+        self._touch(row)
+        if row.state in FINAL:
+            row.finished_at = row.updated_at
+
+    def _fail(self, row: JobRow, fault: Fault) -> None:
+        self._apply(row, Event.FAILED)
+        row.error = None if row.purged_at else fault.model_dump(mode="json")
+
+    def _cancel(self, row: JobRow) -> None:
+        if row.state in FINAL or row.cancel_requested:
+            return
+        row.cancel_requested = True
+        # An expired lease is left to the reaper: its worker may only be slow, and then the job still runs
+        if row.lease_owner is None:
+            self._apply(row, Event.CANCELLED)
+        else:
+            self._touch(row)
+
+
+def _known(row: JobRow | None) -> JobRow:
+    if row is None:
+        raise JobNotFound("there is no such job")
+    if row.purged_at is not None:
+        raise JobPurged("the job was deleted with all its data")
+    return row
+
+
+def _job(row: JobRow) -> Job:
+    return Job(
+        id=row.id,
+        revision=row.revision,
+        state=State(row.state),
+        parameters=Parameters.model_validate(row.parameters),
+        examination=Examination.model_validate(row.examination),
+        warnings=tuple(row.warnings),
+        progress=Progress(row.fraction, row.slices_done, row.slices_total),
+        outputs={Stage(stage): folder for stage, folder in row.outputs.items()},
+        attempts=row.attempts,
+        cancel_requested=row.cancel_requested,
+        error=None if row.error is None else Fault.model_validate(row.error),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        started_at=row.started_at,
+        stage_started_at=row.stage_started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _write_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        return datetime.fromisoformat(moment), job_id
+    except (ValueError, binascii.Error):
+        raise ParametersError("the cursor is not one that this service gave", code="cursor-invalid") from None

@@ -1,0 +1,51 @@
+"""Logs: one JSON object per line, without patient data."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+FIELDS = ("job", "stage", "code", "attempt", "worker", "seconds")
+"""What may be given as ``extra``; nothing else of a record is written besides its message."""
+
+NOISY = ("kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as JSON.
+
+    Of an exception only its type and the places in the code are written: messages of libraries quote values, and those
+    could be a patient's.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "source": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {field: getattr(record, field) for field in FIELDS if hasattr(record, field)}
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = describe(record.exc_info[1])
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def describe(error: BaseException) -> Mapping[str, object]:
+    """Say what an exception is and where it came from, without any value."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"type": type(error).__name__, "at": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}
+
+
+def configure(level: str) -> None:
+    """Send all logs of this process to standard error."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[stream], force=True)
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It quotes bytes of what was sent
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

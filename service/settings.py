@@ -1,0 +1,132 @@
+"""All settings, and the only place that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "DIFFDP_"
+MIB = 2**20
+SHORTEST_KEY = 16
+"""Fewest characters of an API key: 96 bits of base64, out of reach of guessing over a network."""
+
+
+class SettingsError(ValueError):
+    """The environment or the command line holds a setting that cannot be used."""
+
+
+class Settings(BaseSettings):
+    """Settings of every process; each is read from the variable ``DIFFDP_`` + its name in capitals.
+
+    What belongs to a network (channels, normalisation, grid) is in the checkpoint's manifest, never here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path.home() / ".local" / "share" / "diffdp", description="Database, broker and studies.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data directory.")
+    broker_url: str = Field("", description="Celery broker, redis://…; empty: files in the data directory.")
+    model_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders with checkpoints besides the shipped ones, separated by the path separator."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys the API accepts, separated by commas; none: only local callers are served."
+    )
+    server: str = Field("http://127.0.0.1:8000", description="Where `diffdp submit` posts to.")
+    api_key: SecretStr = Field(SecretStr(""), description="The key that `diffdp submit` shows.")
+
+    max_body_bytes: int = Field(1024 * MIB, ge=1)
+    max_expanded_bytes: int = Field(2048 * MIB, ge=1, description="Of one archive.")
+    max_ratio: float = Field(200.0, ge=1, description="Expanded to packed bytes of one archive; air packs well.")
+    max_files: int = Field(5000, ge=1, description="Files of one study.")
+    examine_timeout_s: int = Field(120, ge=1)
+    examine_memory_bytes: int = Field(4096 * MIB, ge=1)
+    queue_limit: int = Field(1000, ge=1, description="Unfinished jobs at which new ones are turned away.")
+
+    lease_s: float = Field(30.0, gt=0, description="A worker that is silent for so long has lost its job.")
+    heartbeat_s: float = Field(1.0, gt=0)
+    max_attempts: int = Field(3, ge=1, description="Of one stage, before the job is quarantined.")
+    hard_limit_s: int = Field(3600, ge=1, description="Longest time of one stage.")
+    reap_s: float = Field(5.0, gt=0, description="Time between two searches for jobs that nobody works on.")
+    ring_again_s: float = Field(60.0, gt=0, description="Time after which a waiting job is announced again.")
+    log_level: str = "INFO"
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; values that are not None override it.
+
+        Raises
+        ------
+        SettingsError
+            If a value cannot be used or a variable ``DIFFDP_…`` is not a setting.
+        """
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+        if unknown:
+            raise SettingsError(f"unknown settings: {', '.join(unknown)}")
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            # The values stay out of the message: one of them may be a key
+            reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+            raise SettingsError(reasons) from None
+
+    @field_validator("model_dirs", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(filter(None, (key.strip() for key in value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(len(key.get_secret_value()) < SHORTEST_KEY for key in self.api_keys):
+            raise ValueError(f"an API key needs at least {SHORTEST_KEY} characters")
+        if not self.is_local and not self.api_keys:
+            raise ValueError(f"serving on {self.host} needs at least one key in {PREFIX}API_KEYS")
+        if self.heartbeat_s * 3 > self.lease_s:
+            raise ValueError("a lease must outlast three heartbeats")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the API."""
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the job database."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'diffdp.sqlite'}"
+
+    @property
+    def visibility_timeout_s(self) -> int:
+        """Time after which Redis hands a message to another worker; longer than any task may take."""
+        return self.hard_limit_s + 600
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the environment for a child process that shall run with the same settings."""
+        ours: dict[str, str] = {}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if name == "model_dirs":
+                text = os.pathsep.join(str(path.absolute()) for path in value)
+            elif name == "api_keys":
+                text = ",".join(key.get_secret_value() for key in value)
+            else:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            ours[PREFIX + name.upper()] = text
+        return {**os.environ, **ours}

@@ -1,0 +1,1 @@
+"""Where studies and results are kept, outside the database."""

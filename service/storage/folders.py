@@ -1,0 +1,126 @@
+"""Storage as the service sees it, and its local form.
+
+What is stored are folders of files, each under a key such as ``jobs/<id>/study``. A folder appears whole or not at
+all, and is never changed afterwards.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+
+class Storage(Protocol):
+    """Stores folders of files."""
+
+    def writing(self, key: str) -> AbstractContextManager[Path]:
+        """Give an empty local folder; when the context ends without an error, it is stored under the key."""
+
+    def reading(self, key: str) -> AbstractContextManager[Path]:
+        """Give a local folder with the files stored under a key; FileNotFoundError if there are none."""
+
+    def children(self, key: str, *, older_than_s: float = 0.0) -> list[str]:
+        """Return the names below a key, sorted; only of what has not changed for so long."""
+
+    def delete(self, key: str) -> None:
+        """Delete all that is stored under a key or below it; nothing happens if there is nothing."""
+
+    def sweep(self, older_than_s: float) -> None:
+        """Delete what writers that were killed have left half-written."""
+
+    def check(self) -> None:
+        """Raise OSError if nothing can be written."""
+
+
+class LocalStorage:
+    """Storage in a folder of a local or shared file system.
+
+    Folders are written beside their place and renamed into it, so that a reader never sees half of one.
+
+    Parameters
+    ----------
+    root
+        Where to store; is made if it is not there.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self._root = root
+        self._unfinished = root / "unfinished"
+        self._clock = clock
+        self._unfinished.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[Path]:
+        """Give an empty folder; when the context ends without an error, it is stored under the key."""
+        folder = self._unfinished / uuid4().hex
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+            for path in (*folder.iterdir(), folder):
+                _flush(path)
+            target = self._path(key)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.rename(target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[Path]:
+        """Give the folder stored under a key."""
+        path = self._path(key)
+        if not path.is_dir():
+            raise FileNotFoundError(f"nothing is stored under {key}")
+        yield path
+
+    def children(self, key: str, *, older_than_s: float = 0.0) -> list[str]:
+        """Return the names below a key, sorted; only of what has not changed for so long."""
+        path = self._path(key)
+        return sorted(child.name for child in _older(path, self._clock() - older_than_s)) if path.is_dir() else []
+
+    def delete(self, key: str) -> None:
+        """Delete all that is stored under a key or below it."""
+        path = self._path(key)
+        if path.exists():
+            # Out of sight first: a reader must not see half of a folder
+            doomed = self._unfinished / uuid4().hex
+            path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def sweep(self, older_than_s: float) -> None:
+        """Delete what writers that were killed have left half-written."""
+        for folder in _older(self._unfinished, self._clock() - older_than_s):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def check(self) -> None:
+        """Raise OSError if nothing can be written."""
+        probe = self._unfinished / uuid4().hex
+        probe.touch()
+        probe.unlink()
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if any(part in {"", ".", ".."} for part in parts):
+            raise ValueError(f"{key!r} is no key")
+        return self._root.joinpath(*parts)
+
+
+def _older(folder: Path, moment: float) -> Iterator[Path]:
+    """Children of a folder that have not changed since a moment; others may come and go meanwhile."""
+    for child in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if child.stat().st_mtime <= moment:
+                yield child
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file or folder survives a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The dosimetrist's page: plain HTML, style and script, served as they are."""

@@ -1,0 +1,90 @@
+"""The Celery application and the doorbell through it.
+
+A message says only that a stage has work; which job it is, and who may do it, is decided in the database. So messages
+hold nothing about patients, may come twice and may be lost.
+"""
+
+import logging
+from functools import cached_property
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from service.jobs.states import Stage
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+POLLING_S = 0.2
+"""How often a worker looks into the folder of the embedded broker."""
+
+
+def create_celery(settings: Settings) -> Celery:
+    """Return the application, the same for those who ring and those who work."""
+    app = Celery("diffdp", set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(settings),
+        broker_url=settings.broker_url or "filesystem://localhost",
+        task_acks_late=True,
+        task_create_missing_queues=True,
+        task_ignore_result=True,
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2},
+        # Without it Celery acknowledges the message of a child that was killed
+        task_reject_on_worker_lost=True,
+        task_time_limit=settings.hard_limit_s,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_redirect_stdouts=False,
+    )
+    return app
+
+
+def _transport_options(settings: Settings) -> dict[str, object]:
+    if settings.broker_url:
+        # The timeout must be the same for all who use the broker; the other three make redelivery follow it promptly
+        return {
+            "visibility_timeout": settings.visibility_timeout_s,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 5,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+        }
+    folder = settings.data_dir.absolute() / "broker"
+    for name in ("messages", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {
+        "data_folder_in": str(folder / "messages"),
+        "data_folder_out": str(folder / "messages"),
+        "control_folder": str(folder / "control"),
+        "polling_interval": POLLING_S,
+    }
+
+
+def task_name(stage: Stage) -> str:
+    """Name of the task that does a stage."""
+    return f"diffdp.{stage}"
+
+
+class CeleryDoorbell:
+    """Rings by sending a task."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _app(self) -> Celery:
+        return create_celery(self._settings)
+
+    def ring(self, stage: Stage) -> None:
+        """Ring; if the broker is not there, the reaper will ring when it is."""
+        try:
+            self._app.send_task(task_name(stage), queue=stage.value)
+        except (CeleryError, KombuError, OSError) as error:
+            about = {"stage": stage.value, "code": type(error).__name__}
+            log.warning("the broker cannot be reached, the job waits", extra=about)

@@ -1,0 +1,301 @@
+"""From a case to a dose: samplers, seeds, batches, progress, cancellation, and what is refused."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.case import EXTERNAL, Structure, VoxelGrid
+from model.checkpoint.manifest import Channel
+from model.checkpoint.store import Checkpoint, open_checkpoint
+from model.conditioning.channels import condition
+from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
+from model.networks.diffdp import DiffDP
+from model.prediction.predictor import Predictor, SamplingOptions, choose_device
+
+SAMPLERS = ["ancestral", "ddim", "coarse-ddim", "coarse"]
+
+BATCH_TOLERANCE_GY = 0.5
+"""Convolutions of other batch sizes add up in another order; bfloat16 makes of that up to a few 1e-3 of the scale.
+A slice that drew another slice's noise would be off by 10 Gy."""
+
+
+def options(sampler="ddim", steps=3, samples=1, seed=0) -> SamplingOptions:
+    return SamplingOptions(sampler, steps, samples, seed)
+
+
+class IdealPredictor(nn.Module):
+    """E[ε | y_t] for doses that are N(mean, deviation²) in every pixel."""
+
+    def __init__(self, mean: float, deviation: float = 0.0) -> None:
+        super().__init__()
+        self.mean, self.deviation, self.seen = mean, deviation, []
+
+    def forward(self, structure: tuple[Tensor, ...], noisy: Tensor, gamma: Tensor) -> Tensor:
+        self.seen.append(float(gamma[0]))
+        g = gamma[:, None, None, None]
+        return (1 - g).sqrt() * (noisy - g.sqrt() * self.mean) / (g * self.deviation**2 + 1 - g)
+
+
+def count_calls(module: nn.Module) -> list[int]:
+    """Batch sizes with which a module is called from now on."""
+    sizes: list[int] = []
+    module.register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output[-1])))
+    return sizes
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_seed_gives_the_same_dose(predictor, block_case, sampler):
+    one, again = (predictor.predict(block_case, options(sampler, seed=5)).dose_gy for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    assert one.dtype == np.float32
+    assert one.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_other_seeds_give_other_doses_where_there_is_chance(predictor, block_case, sampler):
+    one, other = (predictor.predict(block_case, options(sampler, seed=seed)).dose_gy for seed in (5, 6))
+    assert (np.abs(one - other).max() > 0.1) == (sampler != "coarse")
+
+
+def test_the_first_of_several_samples_is_the_single_one(predictor, block_case):
+    single, pair = (predictor.predict(block_case, options(samples=samples)) for samples in (1, 2))
+    assert single.spread_gy is None
+    # Of two samples a and b the mean is (a + b) / 2 and the standard deviation |a − b| / √2
+    inside = block_case.external & (pair.dose_gy > 0) & (single.dose_gy > 0)
+    off = np.abs(single.dose_gy - pair.dose_gy)[inside]
+    np.testing.assert_allclose(pair.spread_gy[inside], off * 2**0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("slices_per_batch", [1, 2, 3])
+def test_the_dose_does_not_depend_on_the_batch_size(predictor, block_case, sampler, slices_per_batch):
+    expected = predictor.predict(block_case, options(sampler, samples=2))
+    found = predictor.predict(block_case, options(sampler, samples=2), slices_per_batch=slices_per_batch)
+    np.testing.assert_allclose(found.dose_gy, expected.dose_gy, atol=BATCH_TOLERANCE_GY)
+    np.testing.assert_allclose(found.spread_gy, expected.spread_gy, atol=BATCH_TOLERANCE_GY)
+
+
+@pytest.mark.parametrize(("sampler", "evaluations"), [("ancestral", 12), ("ddim", 3), ("coarse-ddim", 3), ("coarse", 0)])
+def test_the_encoder_sees_each_slice_once_whatever_the_steps(predictor, block_case, sampler, evaluations):
+    encoder, noise = count_calls(predictor.network.encoder), count_calls(predictor.network.predictor)
+    predictor.predict(block_case, options(sampler, samples=2), slices_per_batch=2)
+    assert encoder == [2, 2, 1]
+    assert len(noise) == 3 * 2 * evaluations
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_progress_only_grows_and_ends_at_one(predictor, block_case, sampler):
+    told = []
+    predictor.predict(block_case, options(sampler, samples=2), progress=told.append, slices_per_batch=2)
+    fractions = [p.fraction for p in told]
+    assert fractions == sorted(fractions)
+    assert fractions[0] < 0.5
+    assert fractions[-1] == 1
+    assert {p.slices_total for p in told} == {5}
+    assert [p.slices_done for p in told] == sorted(p.slices_done for p in told)
+    assert told[-1].slices_done == 5
+
+
+def test_it_stops_soon_after_it_is_cancelled(predictor, block_case):
+    noise = count_calls(predictor.network.predictor)
+    with pytest.raises(Cancelled):
+        predictor.predict(block_case, options("ancestral"), cancelled=lambda: len(noise) >= 4, slices_per_batch=2)
+    assert len(noise) == 4
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_there_is_dose_inside_the_outline_only(predictor, block_case, sampler):
+    with torch.no_grad():
+        predictor.network.coarse.head.bias.fill_(1.0)
+    prediction = predictor.predict(block_case, options(sampler, samples=2))
+    for volume in (prediction.dose_gy, prediction.spread_gy):
+        assert volume.shape == block_case.grid.shape
+        assert not volume[~block_case.external].any()
+        assert volume.min() >= 0
+    assert prediction.dose_gy[block_case.external].mean() > 1
+
+
+@pytest.mark.parametrize(("order", "flipped"), [((2, 0, 1), (True, False, True)), ((0, 1, 2), (True, True, False))])
+@pytest.mark.parametrize("sampler", ["coarse", "coarse-ddim"])
+def test_the_dose_lies_where_the_patient_is_however_it_is_stored(
+    predictor, block_case, reorient, sampler, order, flipped
+):
+    case = reorient(block_case, order, flipped)
+    found = predictor.predict(case, options(sampler)).dose_gy
+    assert found.shape == case.grid.shape
+    expected = predictor.predict(block_case, options(sampler)).dose_gy
+    np.testing.assert_array_equal(case.grid.to_canonical(found), expected)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "coarse-ddim"])
+@pytest.mark.parametrize("y", [-0.5, 0.4, 2.0])
+def test_a_certain_dose_comes_out_in_gray_and_is_not_cut_above(predictor, block_case, sampler, y):
+    predictor.network.predictor = IdealPredictor(y)
+    dose_gy = predictor.predict(block_case, options(sampler)).dose_gy
+    np.testing.assert_allclose(dose_gy[block_case.external], (y + 1) / 2 * 70, atol=1e-3)
+
+
+def test_samples_spread_as_the_data_do(predictor, block_case):
+    predictor.network.predictor = IdealPredictor(0.4, 0.2)
+    predictor.schedule = replace(predictor.schedule, steps=200, first=1e-3, last=0.1)
+    prediction = predictor.predict(block_case, options(steps=40, samples=60))
+    inside = block_case.external
+    assert prediction.dose_gy[inside].mean() == pytest.approx(49.0, rel=0.01)
+    assert prediction.spread_gy[inside].mean() == pytest.approx(0.2 * 70 / 2, rel=0.05)
+    assert prediction.dose_gy[inside].std() == pytest.approx(0.2 * 70 / 2 / 60**0.5, rel=0.15)
+
+
+def test_the_short_cut_starts_from_the_noised_coarse_dose_at_its_step(predictor, block_case):
+    ideal = predictor.network.predictor = IdealPredictor(0.4)
+    predictor.predict(block_case, options("coarse-ddim", steps=2))
+    gamma = predictor.schedule.gamma
+    assert ideal.seen == pytest.approx([float(gamma[5]), float(gamma[2])])
+
+    # A predictor that finds no noise leaves the start as it is, but for the scale
+    class NoNoise(nn.Module):
+        def forward(self, structure, noisy, gamma):
+            return torch.zeros_like(noisy)
+
+    predictor.network.predictor = NoNoise()
+    with torch.no_grad():
+        nn.init.zeros_(predictor.network.coarse.head.weight)
+        predictor.network.coarse.head.bias.fill_(0.6)
+    runs = [predictor.predict(block_case, options("coarse-ddim", 1, seed=seed)).dose_gy for seed in range(40)]
+    mean = np.mean(runs, axis=0)[block_case.external]
+    assert mean.mean() == pytest.approx((0.6 + 1) / 2 * 70, abs=2.0)
+
+
+def test_the_coarse_dose_is_the_encoders_own(predictor, block_case, small_manifest):
+    m = small_manifest
+    x = condition(block_case, m.site, m.grid, m.channels, m.normalisation).structure_images(range(5))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        y = predictor.network.coarse(predictor.network.encoder(torch.from_numpy(x)))[:, 0].numpy()
+    # The network's centre lies on the middle of the outline: row (3 + 17) // 2 = 10, column (4 + 20) // 2 = 12
+    expected = np.maximum((y + 1) / 2 * 70, 0)[:, 16 - 10 : 16 + 11, 16 - 12 : 16 + 13]
+    found = predictor.predict(block_case, options("coarse")).dose_gy
+    inside = block_case.external[1:6]
+    np.testing.assert_allclose(found[1:6][inside], expected[inside], atol=BATCH_TOLERANCE_GY)
+    assert not found[0].any()
+
+
+def test_outside_the_patient_the_coarse_dose_is_none(predictor, block_case):
+    """A voxel at the skin must not borrow from pixels for which the coarse head was never trained."""
+    with torch.no_grad():
+        nn.init.zeros_(predictor.network.coarse.head.weight)
+        predictor.network.coarse.head.bias.fill_(1.0)
+    conditioning_grid = VoxelGrid((6, 21, 25), (2.5, 8.0, 8.0), (0.0, 0.0, 0.0))  # pixels of 10 mm do not coincide
+    dose_gy = predictor.predict(replace(block_case, grid=conditioning_grid), options("coarse")).dose_gy
+    inside = block_case.external
+    assert dose_gy[3, 10, 12] == pytest.approx(70.0)
+    assert dose_gy[inside].max() < 70 * 1.2
+    assert dose_gy[inside].min() < 65
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_dose_that_is_not_finite_is_refused(predictor, block_case, sampler, value):
+    with torch.no_grad():
+        predictor.network.coarse.head.bias.fill_(value)
+        predictor.network.predictor.head[1].bias.fill_(value)
+    with pytest.raises(PredictionError, match="finite"):
+        predictor.predict(block_case, options(sampler))
+
+
+def test_a_patient_beyond_the_networks_field_is_told(predictor, block_case):
+    assert not predictor.predict(block_case, options("coarse")).warnings
+    large = replace(block_case, grid=replace(block_case.grid, spacing_mm=(2.5, 30.0, 10.0)))
+    assert "larger than the network's field" in predictor.predict(large, options("coarse")).warnings[0]
+
+
+def test_one_slice_is_enough(predictor, block_case):
+    mask = np.zeros_like(block_case.external)
+    mask[2] = block_case.external[2]
+    structures = block_case.structures | {EXTERNAL: Structure(EXTERNAL, mask, "external")}
+    dose_gy = predictor.predict(replace(block_case, structures=structures), options()).dose_gy
+    assert dose_gy[2].any()
+    assert not dose_gy[[0, 1, 3, 4, 5]].any()
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"samples": 0}, {"seed": -1}])
+def test_impossible_sampling_is_refused(wrong):
+    with pytest.raises(ValueError, match="at least one"):
+        options(**wrong)
+
+
+def test_the_defaults_are_the_checkpoints(tiny_manifest):
+    defaults = SamplingOptions.of(tiny_manifest, seed=4)
+    assert defaults == SamplingOptions("coarse-ddim", 2, 1, 4)
+
+
+def test_a_checkpoint_predicts_what_its_network_did(tiny_models, block_case):
+    checkpoint = open_checkpoint(tiny_models / "tiny")
+    manifest = checkpoint.manifest
+    torch.manual_seed(0)
+    in_memory = Predictor(DiffDP(len(manifest.channels), manifest.architecture), manifest, torch.device("cpu"))
+    loaded = Predictor.load(checkpoint, "cpu")
+    one, other = (p.predict(block_case, options("coarse")).dose_gy for p in (in_memory, loaded))
+    np.testing.assert_allclose(one, other, atol=BATCH_TOLERANCE_GY)  # the disk holds half precision
+
+
+def changed_weights(tiny_models, tmp_path, change: Callable[[dict[str, Tensor]], None]) -> Checkpoint:
+    folder = shutil.copytree(tiny_models / "tiny", tmp_path / "changed")
+    checkpoint = open_checkpoint(folder)
+    weights = load_file(checkpoint.weights)
+    change(weights)
+    save_file(weights, checkpoint.weights)
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.pop("encoder.stem.weight"),
+        lambda w: w.update({"encoder.stem.weight": torch.zeros(1)}),
+        lambda w: w.update(extra=torch.zeros(1)),
+    ],
+)
+def test_weights_of_another_network_are_refused(tiny_models, tmp_path, change):
+    with pytest.raises(CheckpointError, match="do not fit"):
+        Predictor.load(changed_weights(tiny_models, tmp_path, change), "cpu")
+
+
+def test_weights_that_are_no_safetensors_are_refused(tiny_models, tmp_path):
+    checkpoint = changed_weights(tiny_models, tmp_path, lambda w: None)
+    checkpoint.weights.write_bytes(b"PK not weights at all")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        Predictor.load(checkpoint, "cpu")
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"channels": (Channel(kind="ct"),)},
+        {"architecture": {"widths": (8, 8, 8, 8, 9), "heads": 2, "groups": 4}},
+    ],
+)
+def test_manifests_of_another_network_are_refused(tiny_models, update):
+    checkpoint = open_checkpoint(tiny_models / "tiny")
+    manifest = type(checkpoint.manifest).model_validate(checkpoint.manifest.model_dump() | update)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        Predictor.load(replace(checkpoint, manifest=manifest), "cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cpu:x", ""])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(DeviceError):
+        choose_device(name)
+
+
+def test_cuda_is_there_or_an_error():
+    if torch.cuda.is_available():
+        assert choose_device("cuda").type == choose_device("auto").type == "cuda"
+    else:
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(DeviceError, match="no such|CUDA"):
+            choose_device("cuda")

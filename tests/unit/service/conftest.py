@@ -1,0 +1,102 @@
+"""Parts of the service with fakes where the outside world would be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from model.cohort.neck import simulated_neck
+from model.dicom.export import write_study
+from service.jobs.job import Examination, Job, Parameters, PrescriptionRecord, Sampling, UsedStructure
+from service.jobs.repository import JobRepository
+from service.jobs.states import Stage
+from service.jobs.tables import connect
+from service.storage.folders import LocalStorage
+
+LEASE_S = 30.0
+
+
+@dataclass
+class Clock:
+    """A clock that moves when it is told to."""
+
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Bell:
+    """Remembers for which stages it was rung."""
+
+    rung: list[Stage] = field(default_factory=list)
+
+    def ring(self, stage: Stage) -> None:
+        self.rung.append(stage)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, clock: Clock) -> JobRepository:
+    engine = connect(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    yield JobRepository(engine, lease_s=LEASE_S, max_attempts=3, clock=clock)
+    engine.dispose()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "storage")
+
+
+@pytest.fixture
+def examination() -> Examination:
+    return Examination(
+        model="tiny",
+        structures=(
+            UsedStructure(name="External", kind="external", roi_number=1, roi_name="BODY"),
+            UsedStructure(name="PTV_7000", kind="target", roi_number=2, roi_name="PTV_7000"),
+        ),
+        missing=("Larynx",),
+        unused=("Couch",),
+        prescription=PrescriptionRecord(dose_gy={"PTV_7000": 70.0}, fractions=35, source="plan"),
+        sampling=Sampling(sampler="coarse-ddim", steps=4, samples=1, seed=0),
+        slices=10,
+        warnings=("a warning",),
+    )
+
+
+@pytest.fixture
+def add_job(jobs: JobRepository, examination: Examination, clock: Clock) -> Callable[..., Job]:
+    """Store a job; each is a second younger than the one before."""
+    number = 0
+
+    def add(**parameters: object) -> Job:
+        nonlocal number
+        number += 1
+        clock.advance(1)
+        return jobs.add(f"{number:032x}", Parameters(**parameters), examination, content_sha256=str(number))
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the DICOM files of a simulated patient."""
+    folder = tmp_path_factory.mktemp("study")
+    write_study(simulated_neck(1), folder)
+    return folder

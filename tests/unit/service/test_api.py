@@ -1,0 +1,369 @@
+"""The HTTP contract, with a fake examination and no worker."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from model.errors import StudyError
+from service.api.app import create_app
+from service.api.job_routes import choose_media_type
+from service.errors import NotAcceptable
+from service.jobs.job import Examination, Fault, Parameters, Progress
+from service.jobs.repository import JobRepository
+from service.jobs.states import Stage
+from service.settings import Settings
+from service.storage.folders import LocalStorage
+from service.storage.layout import ARCHIVE, RESULTS, job_key
+
+KEY = "a-key-of-enough-length"
+ZIP = {"Content-Type": "application/zip"}
+
+
+@pytest.fixture
+def make_client(jobs, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
+    async def examiner(folder: Path, parameters: Parameters) -> Examination:
+        text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
+        if text.startswith(b"refuse"):
+            raise StudyError("a slice is missing", code="missing-slice", details={"slices": 3})
+        if text.startswith(b"break"):
+            raise RuntimeError("DOE^JOHN")
+        return examination
+
+    def make(**changed: object) -> TestClient:
+        settings = Settings(data_dir=tmp_path, **changed)
+        app = create_app(
+            settings=settings,
+            jobs=jobs,
+            storage=storage,
+            doorbell=bell,
+            examiner=examiner,
+            manifests={"tiny": tiny_manifest},
+        )
+        return TestClient(app, raise_server_exceptions=False)
+
+    return make
+
+
+@pytest.fixture
+def client(make_client) -> TestClient:
+    return make_client()
+
+
+@pytest.fixture
+def finish(jobs: JobRepository, storage: LocalStorage) -> Callable[[], None]:
+    """Bring the eldest job to its end with results."""
+
+    def run() -> None:
+        for stage in Stage:
+            job, lease = jobs.claim(stage, "w")
+            output = f"{stage}-{lease.token}"
+            with storage.writing(job_key(job.id, output)) as folder:
+                for name in (*RESULTS, ARCHIVE):
+                    (folder / name).write_text(name)
+            jobs.advance(lease, stage, output=output)
+
+    return run
+
+
+def problem(answer, status: int, code: str) -> dict[str, object]:
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert body["type"] == f"urn:diffdp:{code}"
+    return body
+
+
+def post(client: TestClient, body: bytes = b"study", **more) -> dict[str, object]:
+    answer = client.post("/v1/jobs", content=body, headers=ZIP, **more)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def stored_files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "storage").rglob("*") if path.is_file()]
+
+
+def test_an_accepted_study_is_a_job(client: TestClient, bell, tmp_path: Path) -> None:
+    answer = client.post("/v1/jobs", params={"seed": 3}, content=b"study", headers=ZIP)
+    job = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
+    assert "Retry-After" in answer.headers
+    assert job["state"] == "queued"
+    assert job["progress"] == {
+        "stage": "prepare",
+        "fraction": 0.0,
+        "slices_done": 0,
+        "slices_total": 10,
+        "eta_s": None,
+    }
+    assert job["structures"]["used"][1]["roi_name"] == "PTV_7000"
+    assert job["parameters"]["prescription_gy"] == {"PTV_7000": 70.0}
+    assert set(job["links"]) == {"self", "events", "cancel", "dose", "plan", "report", "archive"}
+    assert bell.rung == [Stage.PREPARE]
+    assert [path.read_bytes() for path in stored_files(tmp_path)] == [b"study"]
+
+
+def test_a_form_holds_files_and_parameters(client: TestClient, jobs: JobRepository, tmp_path: Path) -> None:
+    files = [("files", ("DOE^JOHN.dcm", b"one")), ("files", ("x", b"two"))]
+    data = {"parameters": json.dumps({"seed": 4, "structures": {"Larynx": "larynx"}})}
+    answer = client.post("/v1/jobs", files=files, data=data, params={"prescription_gy": "70"})
+    assert answer.status_code == 202
+    parameters = jobs.get(answer.json()["id"]).parameters
+    assert (parameters.seed, parameters.prescription_gy, parameters.structures) == (4, 70.0, {"Larynx": "larynx"})
+    assert sorted(path.read_bytes() for path in stored_files(tmp_path)) == [b"one", b"two"]
+    assert not list(tmp_path.rglob("*DOE*"))
+
+
+def test_maps_may_stand_in_the_query_as_json(client: TestClient, jobs: JobRepository) -> None:
+    query = {"prescription_gy": '{"PTV_7000": 66}', "structures": '{"Larynx": "lx"}'}
+    job_id = post(client, params=query)["id"]
+    assert jobs.get(job_id).parameters.prescription_gy == {"PTV_7000": 66.0}
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        ({"unknown": "1"}, None),
+        ({"callback_url": "http://x"}, None),
+        ({"seed": "x"}, None),
+        ({"steps": "0"}, None),
+        ({"prescription_gy": "-1"}, None),
+        ({"structures": "not json"}, None),
+        ({"sampler": "magic"}, None),
+        ({"seed": "1"}, '{"seed": 1}'),
+        ({}, "not json"),
+        ({}, "[]"),
+    ],
+)
+def test_wrong_parameters_are_refused_and_nothing_stays(client, tmp_path, query, part) -> None:
+    data = None if part is None else {"parameters": part}
+    answer = client.post("/v1/jobs", files=[("files", ("a", b"study"))], data=data, params=query)
+    problem(answer, 422, "parameters-invalid")
+    assert stored_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        (b"", "application/zip", 400, "body-empty"),
+        (b"x" * 2000, "application/zip", 413, "body-too-large"),
+        (b"study", "text/plain", 415, "media-type-unsupported"),
+        (b"refuse", "application/zip", 422, "missing-slice"),
+        (b"break", "application/zip", 500, "internal"),
+        (b"--x--", "multipart/form-data; boundary=x", 400, "body-invalid"),
+    ],
+)
+def test_refused_bodies_leave_nothing(make_client, jobs, bell, tmp_path, body, content_type, status, code) -> None:
+    client = make_client(max_body_bytes=1000)
+    answer = client.post("/v1/jobs", content=body, headers={"Content-Type": content_type})
+    assert "DOE" not in json.dumps(problem(answer, status, code))
+    assert stored_files(tmp_path) == []
+    assert list((tmp_path / "storage" / "unfinished").iterdir()) == []
+    assert jobs.page(state=None, limit=9, cursor=None) == ([], None)
+    assert bell.rung == []
+
+
+def test_a_body_of_undeclared_length_is_counted(make_client, tmp_path: Path) -> None:
+    client = make_client(max_body_bytes=1000)
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 2**16
+
+    problem(client.post("/v1/jobs", content=endless(), headers=ZIP), 413, "body-too-large")
+    assert stored_files(tmp_path) == []
+
+
+def test_an_idempotency_key_makes_one_job(client: TestClient, tmp_path: Path) -> None:
+    headers = {**ZIP, "Idempotency-Key": "k"}
+    first = client.post("/v1/jobs", content=b"study", headers=headers)
+    again = client.post("/v1/jobs", content=b"study", headers=headers)
+    assert again.status_code == 202
+    assert again.json()["id"] == first.json()["id"]
+    problem(client.post("/v1/jobs", content=b"other", headers=headers), 422, "idempotency-key-reused")
+    problem(client.post("/v1/jobs?seed=1", content=b"study", headers=headers), 422, "idempotency-key-reused")
+    assert len(stored_files(tmp_path)) == 1
+
+
+def test_a_full_queue_turns_jobs_away(make_client) -> None:
+    client = make_client(queue_limit=1)
+    post(client)
+    answer = client.post("/v1/jobs", content=b"study", headers=ZIP)
+    problem(answer, 429, "queue-full")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_running_job_says_when_to_ask_again(client: TestClient, jobs: JobRepository, finish) -> None:
+    url = post(client)["links"]["self"]
+    assert int(client.get(url).headers["Retry-After"]) > 0
+    finish()
+    done = client.get(url)
+    assert "Retry-After" not in done.headers
+    assert (done.json()["state"], done.json()["progress"]["fraction"]) == ("succeeded", 1.0)
+
+
+def test_results(client: TestClient, finish) -> None:
+    links = post(client)["links"]
+    for name in ("dose", "plan", "report", "archive"):
+        problem(client.get(links[name]), 409, "results-not-ready")
+    finish()
+    for name, text, media_type in (
+        ("dose", "dose.dcm", "application/dicom"),
+        ("plan", "plan.dcm", "application/dicom"),
+        ("archive", "archive.zip", "application/zip"),
+    ):
+        answer = client.get(links[name])
+        assert (answer.text, answer.headers["Content-Type"]) == (text, media_type)
+    for accept, text in (("application/json", "report.json"), ("text/html", "report.html"), ("text/csv", "report.csv")):
+        assert client.get(links["report"], headers={"Accept": accept}).text == text
+    problem(client.get(links["report"], headers={"Accept": "application/pdf"}), 406, "not-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("*/*", "application/json"),
+        ("text/*", "text/html"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
+        ("text/csv;q=0.9, application/json;q=0.1", "text/csv"),
+        ("application/json;q=0, */*", "text/html"),
+    ],
+)
+def test_the_form_of_the_report_is_negotiated(accept: str, chosen: str) -> None:
+    assert choose_media_type(accept) == chosen
+
+
+def test_no_form_suits() -> None:
+    with pytest.raises(NotAcceptable):
+        choose_media_type("application/pdf;q=1, image/png, text/html;q=bad")
+
+
+def test_a_failed_job_tells_why(client: TestClient, jobs: JobRepository) -> None:
+    links = post(client)["links"]
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, Fault(code="pixel-format", message="cannot be decoded", stage="prepare", details={"slice": 3}))
+    error = client.get(links["self"]).json()["error"]
+    assert (error["code"], error["details"], error["type"]) == ("pixel-format", {"slice": 3}, "urn:diffdp:pixel-format")
+    assert problem(client.get(links["dose"]), 409, "pixel-format")["details"] == {"slice": 3}
+
+
+def test_cancel(client: TestClient, jobs: JobRepository) -> None:
+    links = post(client)["links"]
+    jobs.claim(Stage.PREPARE, "w")
+    answer = client.post(links["cancel"])
+    assert answer.status_code == 202
+    assert (answer.json()["state"], answer.json()["cancel_requested"]) == ("preparing", True)
+    waiting = post(client, b"another")["links"]
+    assert client.post(waiting["cancel"]).json()["state"] == "cancelled"
+    problem(client.get(waiting["dose"]), 409, "no-results")
+
+
+def test_delete(client: TestClient, finish, tmp_path: Path) -> None:
+    links = post(client)["links"]
+    finish()
+    assert stored_files(tmp_path)
+    assert client.delete(links["self"]).status_code == 204
+    assert stored_files(tmp_path) == []
+    for name in ("self", "dose", "plan", "report", "archive", "events"):
+        problem(client.get(links[name]), 410, "job-purged")
+    problem(client.delete(links["self"]), 410, "job-purged")
+    problem(client.post(links["cancel"]), 410, "job-purged")
+
+
+def test_unknown_things(client: TestClient) -> None:
+    problem(client.get("/v1/jobs/none"), 404, "job-not-found")
+    problem(client.get("/v1/models/none"), 404, "model-not-found")
+    problem(client.get("/v1/nothing"), 404, "not-found")
+    problem(client.put("/v1/jobs"), 405, "method-not-allowed")
+    problem(client.get("/v1/jobs?limit=0"), 422, "parameters-invalid")
+    problem(client.get("/v1/jobs?cursor=x"), 422, "cursor-invalid")
+
+
+def test_list(client: TestClient, clock) -> None:
+    ids = []
+    for number in range(3):
+        clock.advance(1)
+        ids.append(post(client, str(number).encode())["id"])
+    first = client.get("/v1/jobs?limit=2").json()
+    assert [job["id"] for job in first["jobs"]] == [ids[2], ids[1]]
+    second = client.get("/v1/jobs", params={"cursor": first["next_cursor"]}).json()
+    assert ([job["id"] for job in second["jobs"]], second["next_cursor"]) == ([ids[0]], None)
+    assert client.get("/v1/jobs?state=failed").json()["jobs"] == []
+
+
+def events(text: str) -> list[tuple[int, dict[str, object]]]:
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    return [(int(block["id"]), json.loads(block["data"])) for block in blocks if block]
+
+
+def test_events_end_with_the_job_and_can_be_taken_up_again(client: TestClient, jobs: JobRepository, finish) -> None:
+    links = post(client)["links"]
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.report(lease, Progress(0.5))
+    jobs.advance(lease, Stage.PREPARE, output="prepare-1")
+    for stage in (Stage.PREDICT, Stage.PUBLISH):
+        _, lease = jobs.claim(stage, "w")
+        jobs.advance(lease, stage, output=f"{stage}-1")
+    answer = client.get(links["events"])
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    seen = events(answer.text)
+    assert [job["state"] for _, job in seen] == ["succeeded"]
+    again = client.get(links["events"], headers={"Last-Event-ID": str(seen[-1][0])})
+    assert events(again.text) == []
+
+
+def test_with_keys_a_key_is_needed(make_client) -> None:
+    client = make_client(api_keys=f"{KEY},{KEY}2", host="0.0.0.0")
+    problem(client.get("/v1/jobs"), 401, "unauthorised")
+    for header in (KEY, f"Basic {KEY}", f"Bearer {KEY}x", "Bearer"):
+        answer = client.get("/v1/jobs", headers={"Authorization": header})
+        problem(answer, 401, "unauthorised")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    for key in (KEY, f"{KEY}2"):
+        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_without_keys_only_local_names_are_answered(client: TestClient) -> None:
+    assert client.get("/v1/jobs", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, storage, monkeypatch) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"database": "ok", "storage": "ok", "workers": "no worker", "models": "ok"}
+    jobs.hear("w")
+    assert client.get("/readyz").status_code == 200
+
+    def full() -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(storage, "check", full)
+    assert client.get("/readyz").json()["checks"]["storage"] == "OSError"
+
+
+def test_metrics_models_and_pages(client: TestClient) -> None:
+    post(client)
+    assert 'diffdp_jobs{state="queued"} 1.0' in client.get("/metrics").text
+    assert client.get("/v1/models").json()[0]["name"] == client.get("/v1/models/tiny").json()["name"] == "tiny"
+    page = client.get("/")
+    assert "Not for treatment decisions" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for name in ("page.js", "page.css"):
+        assert client.get(f"/web/{name}").status_code == 200
+    assert client.get("/web/__init__.py").status_code == 404
+    assert client.get("/openapi.json").json()["paths"]["/v1/jobs"]["post"]["requestBody"]["required"] is True
+    assert client.get("/docs").headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_no_torch_in_the_api() -> None:
+    modules = "service.wiring, service.cli.main, service.intake.examine"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,298 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError
+from service.jobs.job import Examination, Fault, Job, Parameters, Progress
+from service.jobs.repository import JobRepository, Standing
+from service.jobs.states import Stage, State
+from service.jobs.tables import SchemaError, connect
+
+AddJob = Callable[..., Job]
+FAULT = Fault(code="internal", message="an unexpected error", stage="prepare")
+
+
+def finish(jobs: JobRepository, stages: int = 3) -> None:
+    for stage in list(Stage)[:stages]:
+        _, lease = jobs.claim(stage, "w")
+        jobs.advance(lease, stage, output=f"{stage}-{lease.token}")
+
+
+def test_a_job_comes_back_as_it_was_stored(jobs: JobRepository, add_job: AddJob, examination: Examination) -> None:
+    stored = add_job(prescription_gy={"PTV_7000": 70.0}, seed=5)
+    assert jobs.get(stored.id) == stored
+    assert stored.state is State.QUEUED
+    assert stored.examination == examination
+    assert stored.parameters.prescription_gy == {"PTV_7000": 70.0}
+    with pytest.raises(JobNotFound):
+        jobs.get("0" * 32)
+
+
+def test_a_job_goes_through_all_stages(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    seen = []
+    for stage in Stage:
+        job, lease = jobs.claim(stage, "w")
+        seen.append(job.state)
+        jobs.advance(lease, stage, output=f"{stage}-{lease.token}", warnings=("late", "a warning"))
+    done = jobs.get(job_id)
+    assert [*seen, done.state] == ["preparing", "predicting", "publishing", "succeeded"]
+    assert done.outputs == {"prepare": "prepare-1", "predict": "predict-2", "publish": "publish-3"}
+    assert done.warnings == ("a warning", "late")
+    assert done.finished_at is not None
+    assert done.fraction == 1
+
+
+def test_a_job_is_given_to_one_worker_only(jobs: JobRepository, add_job: AddJob) -> None:
+    add_job()
+    assert jobs.claim(Stage.PREPARE, "one") is not None
+    assert jobs.claim(Stage.PREPARE, "two") is None
+    assert jobs.claim(Stage.PREDICT, "two") is None
+
+
+def test_workers_that_claim_at_once_get_different_jobs(jobs: JobRepository, add_job: AddJob) -> None:
+    ids = {add_job().id for _ in range(8)}
+    claimed = []
+    threads = [
+        threading.Thread(target=lambda: claimed.append(jobs.claim(Stage.PREPARE, threading.current_thread().name)))
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(job.id for job, _ in filter(None, claimed)) == sorted(ids)
+
+
+def test_urgent_jobs_first_then_the_eldest(jobs: JobRepository, add_job: AddJob) -> None:
+    elder, younger, urgent = add_job(), add_job(), add_job(priority=5)
+    order = [jobs.claim(Stage.PREPARE, "w")[0].id for _ in range(3)]
+    assert order == [urgent.id, elder.id, younger.id]
+
+
+def test_a_lease_that_ran_out_can_be_claimed_and_the_old_one_counts_no_more(
+    jobs: JobRepository, add_job: AddJob, clock
+) -> None:
+    add_job()
+    _, old = jobs.claim(Stage.PREPARE, "slow")
+    clock.advance(31)
+    job, new = jobs.claim(Stage.PREPARE, "quick")
+    assert job.attempts == 2
+    assert jobs.report(old, Progress(0.5)) is Standing.LOST
+    for act in (
+        lambda: jobs.advance(old, Stage.PREPARE, output="prepare-1"),
+        lambda: jobs.fail(old, FAULT),
+        lambda: jobs.stop(old),
+        lambda: jobs.release(old, "", counts=True),
+    ):
+        with pytest.raises(LeaseLost):
+            act()
+    assert jobs.advance(new, Stage.PREPARE, output="prepare-2") is State.PREDICTING
+    with pytest.raises(LeaseLost):
+        jobs.advance(new, Stage.PREPARE, output="prepare-2")
+
+
+def test_reports_keep_a_lease_alive_and_only_progress_makes_a_revision(
+    jobs: JobRepository, add_job: AddJob, clock
+) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    revision = jobs.get(job_id).revision
+    for _ in range(4):
+        clock.advance(20)
+        assert jobs.report(lease, Progress(0.25, 3, 10)) is Standing.HELD
+    assert jobs.get(job_id).revision == revision + 1
+    assert jobs.get(job_id).progress == Progress(0.25, 3, 10)
+    assert jobs.claim(Stage.PREPARE, "other") is None
+
+
+def test_a_waiting_job_is_cancelled_at_once(jobs: JobRepository, add_job: AddJob) -> None:
+    assert jobs.request_cancel(add_job().id).state is State.CANCELLED
+    assert jobs.claim(Stage.PREPARE, "w") is None
+
+
+def test_a_running_job_is_cancelled_when_its_worker_has_stopped(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    asked = jobs.request_cancel(job_id)
+    assert (asked.state, asked.cancel_requested) == (State.PREPARING, True)
+    assert jobs.report(lease, Progress()) is Standing.CANCEL
+    jobs.stop(lease)
+    assert jobs.get(job_id).state is State.CANCELLED
+
+
+def test_a_cancelled_job_does_not_move_on(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.request_cancel(job_id)
+    assert jobs.advance(lease, Stage.PREPARE, output="prepare-1") is State.CANCELLED
+
+
+def test_cancelling_what_is_done_changes_nothing(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    finish(jobs)
+    before = jobs.get(job_id)
+    assert jobs.request_cancel(job_id) == before
+
+
+def test_the_reaper_announces_jobs_of_lost_workers(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    add_job()
+    jobs.claim(Stage.PREPARE, "killed")
+    assert jobs.reap(ring_again_s=60).bells == ()
+    clock.advance(31)
+    assert jobs.reap(ring_again_s=60).bells == (Stage.PREPARE,)
+    assert jobs.reap(ring_again_s=60).bells == ()
+    assert jobs.claim(Stage.PREPARE, "next") is not None
+
+
+def test_the_reaper_announces_jobs_whose_bell_was_lost(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    add_job()
+    finish(jobs, stages=1)
+    clock.advance(61)
+    assert jobs.reap(ring_again_s=60).bells == (Stage.PREDICT,)
+
+
+def test_the_reaper_cancels_for_a_lost_worker(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    job_id = add_job().id
+    jobs.claim(Stage.PREPARE, "killed")
+    jobs.request_cancel(job_id)
+    clock.advance(31)
+    jobs.reap(ring_again_s=60)
+    assert jobs.get(job_id).state is State.CANCELLED
+
+
+def test_after_the_last_attempt_a_job_is_quarantined(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    job_id = add_job().id
+    for _ in range(3):
+        assert jobs.claim(Stage.PREPARE, "killed") is not None
+        clock.advance(31)
+    assert jobs.claim(Stage.PREPARE, "next") is None
+    assert jobs.reap(ring_again_s=60).quarantined == (job_id,)
+    job = jobs.get(job_id)
+    assert job.state is State.FAILED
+    assert job.error.code == "quarantined"
+    assert "the worker was lost" in job.error.message
+
+
+def test_a_job_given_back_keeps_its_attempts_unless_the_worker_was_shut_down(
+    jobs: JobRepository, add_job: AddJob
+) -> None:
+    add_job()
+    for counts, attempts in ((False, 1), (True, 1), (True, 2)):
+        job, lease = jobs.claim(Stage.PREPARE, "w")
+        assert job.attempts == attempts
+        jobs.release(lease, "OSError", counts=counts)
+    assert jobs.claim(Stage.PREPARE, "w")[0].attempts == 3
+
+
+def test_a_stage_has_attempts_of_its_own(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    add_job()
+    jobs.claim(Stage.PREPARE, "killed")
+    clock.advance(31)
+    finish(jobs, stages=1)
+    assert jobs.claim(Stage.PREDICT, "w")[0].attempts == 1
+
+
+def test_a_failed_job_keeps_its_error(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, FAULT)
+    assert jobs.get(job_id).error == FAULT
+
+
+def test_a_purged_job_leaves_only_that_it_was(jobs: JobRepository, add_job: AddJob, tmp_path: Path) -> None:
+    job = add_job(structures={"Larynx": "CANARY"})
+    assert b"CANARY" in everything_in(tmp_path)
+    jobs.purge(job.id)
+    with pytest.raises(JobPurged):
+        jobs.get(job.id)
+    with pytest.raises(JobPurged):
+        jobs.request_cancel(job.id)
+    assert jobs.page(state=None, limit=10, cursor=None) == ([], None)
+    assert jobs.forgotten([job.id, "unknown"]) == [job.id, "unknown"]
+    assert b"CANARY" not in everything_in(tmp_path)
+
+
+def everything_in(folder: Path) -> bytes:
+    """Bytes of the database once its log is written back."""
+    engine = connect(f"sqlite:///{folder / 'jobs.sqlite'}")
+    with engine.connect() as connection:
+        connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return b"".join(path.read_bytes() for path in folder.glob("jobs.sqlite*"))
+
+
+def test_the_worker_of_a_purged_job_is_stopped(jobs: JobRepository, add_job: AddJob) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.purge(job_id)
+    assert jobs.report(lease, Progress()) is Standing.CANCEL
+    jobs.stop(lease)
+    assert jobs.is_purged(job_id)
+
+
+def test_pages_newest_first_without_gaps(jobs: JobRepository, add_job: AddJob) -> None:
+    ids = [add_job().id for _ in range(5)]
+    pages, cursor = [], None
+    while True:
+        page, cursor = jobs.page(state=None, limit=2, cursor=cursor)
+        pages.append([job.id for job in page])
+        add_job()
+        if cursor is None:
+            break
+    assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
+    with pytest.raises(ParametersError):
+        jobs.page(state=None, limit=2, cursor="nonsense")
+
+
+def test_pages_by_state(jobs: JobRepository, add_job: AddJob) -> None:
+    done = add_job()
+    finish(jobs)
+    add_job()
+    assert [job.id for job in jobs.page(state=State.SUCCEEDED, limit=9, cursor=None)[0]] == [done.id]
+    assert jobs.counts()[State.QUEUED] == 1
+
+
+def test_an_idempotency_key_makes_one_job(jobs: JobRepository, examination: Examination) -> None:
+    def post(job_id: str, content: str) -> Job:
+        return jobs.add(job_id, Parameters(), examination, content_sha256=content, idempotency_key="key")
+
+    first = post("a", "study")
+    assert post("b", "study").id == first.id == "a"
+    with pytest.raises(KeyReused):
+        post("c", "another study")
+    jobs.purge("a")
+    assert post("d", "study").id == "d"
+
+
+def test_workers_are_alive_for_a_while(jobs: JobRepository, clock) -> None:
+    jobs.hear("w")
+    assert jobs.workers_alive(30) == 1
+    clock.advance(31)
+    assert jobs.workers_alive(30) == 0
+
+
+def test_eta_follows_the_predict_stage(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    add_job()
+    finish(jobs, stages=1)
+    job, lease = jobs.claim(Stage.PREDICT, "w")
+    assert job.remaining_s(clock()) is None
+    clock.advance(9)
+    jobs.report(lease, Progress(0.5, 5, 10))
+    job = jobs.get(job.id)
+    assert job.fraction == pytest.approx(0.5)
+    # Nine seconds took the job from 5 % to 50 %, the other half takes ten
+    assert job.remaining_s(clock()) == pytest.approx(10)
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.sqlite'}"
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE schema_version SET version = 0"))
+    engine.dispose()
+    with pytest.raises(SchemaError):
+        connect(url)

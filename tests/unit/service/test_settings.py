@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError
+
+KEY = "a-key-of-enough-length"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"HOME": "/home/somebody"})
+
+
+def test_the_environment_is_read_and_options_override_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"DIFFDP_PORT": "9000", "DIFFDP_DEVICE": "cuda"})
+    settings = Settings.load(device="cpu", host=None)
+    assert (settings.port, settings.device, settings.host) == (9000, "cpu", "127.0.0.1")
+
+
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"DIFFDP_PROT": "9000"})
+    with pytest.raises(SettingsError, match="DIFFDP_PROT"):
+        Settings.load()
+
+
+def test_a_wrong_value_is_named_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"DIFFDP_API_KEYS": "short-secret"})
+    with pytest.raises(SettingsError, match="at least 16") as error:
+        Settings.load()
+    assert "short-secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "planning.example"])
+def test_other_addresses_need_a_key(host: str) -> None:
+    with pytest.raises(SettingsError, match="needs at least one key"):
+        Settings.load(host=host)
+    assert not Settings.load(host=host, api_keys=KEY).is_local
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]"])
+def test_local_addresses_need_none(host: str) -> None:
+    assert Settings.load(host=host).is_local
+
+
+def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = Settings.load(
+        data_dir=tmp_path, model_dirs=(tmp_path / "a", tmp_path / "b"), api_keys=f"{KEY}, {KEY}2", lease_s=9
+    )
+    monkeypatch.setattr("os.environ", settings.environment())
+    assert Settings.load() == settings
+
+
+def test_redis_waits_longer_than_any_task() -> None:
+    settings = Settings.load(hard_limit_s=7200)
+    assert settings.visibility_timeout_s > settings.hard_limit_s
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load().port = 1
