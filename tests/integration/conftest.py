@@ -1,0 +1,179 @@
+"""A whole service: real API, database, storage, examination, broker and worker processes."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from model.cohort.neck import simulated_neck
+from model.dicom.export import write_study
+from service.intake.archive import pack
+from service.settings import Settings
+from service.wiring import build_api
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKERS = ("embedded", "redis") if shutil.which("redis-server") else ("embedded",)
+"""Redis is tried wherever it is installed, as it is in CI."""
+
+PATIENCE_S = 90.0
+"""Longest wait for anything; the machine may be busy."""
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return {**settings.environment(), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Zip archive of a simulated patient."""
+    folder = tmp_path_factory.mktemp("study")
+    write_study(simulated_neck(1), folder / "dicom")
+    pack({path.name: path for path in sorted((folder / "dicom").iterdir())}, folder / "study.zip")
+    return folder / "study.zip"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]
+    server = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port), "Redis")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(params=BROKERS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path, tiny_models: Path) -> Settings:
+    """Settings under which everything that waits, waits briefly."""
+    broker_url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    return Settings.load(
+        data_dir=tmp_path / "data",
+        broker_url=broker_url,
+        model_dirs=(tiny_models,),
+        device="cpu",
+        lease_s=3,
+        heartbeat_s=0.2,
+        reap_s=0.5,
+        ring_again_s=5,
+    )
+
+
+class Service:
+    """The service as its clients and its operators see it."""
+
+    def __init__(self, settings: Settings, study: Path) -> None:
+        self.settings = settings
+        self.study = study
+        self.http = TestClient(build_api(settings))
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self, seconds: float) -> subprocess.Popen[bytes]:
+        script = Path(__file__).with_name("worker_with_fake_network.py")
+        worker = subprocess.Popen([sys.executable, str(script), str(seconds)], env=environment(self.settings))
+        self.workers.append(worker)
+        return worker
+
+    def post(self, **parameters: object) -> str:
+        answer = self.http.post(
+            "/v1/jobs",
+            content=self.study.read_bytes(),
+            headers={"Content-Type": "application/zip"},
+            params={"model": "tiny", **parameters},
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self.http.get(f"/v1/jobs/{job_id}").json()
+
+    def wait_for(self, job_id: str, *states: str) -> dict[str, Any]:
+        def arrived() -> dict[str, Any] | None:
+            job = self.job(job_id)
+            return job if job["state"] in states else None
+
+        return wait_until(arrived, f"{states}")
+
+    def wait_until_predicting(self, job_id: str) -> None:
+        wait_until(lambda: self.job(job_id)["progress"]["slices_done"] > 0, "progress")
+
+    def folders(self, job_id: str) -> list[str]:
+        folder = self.settings.data_dir / "storage" / "jobs" / job_id
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            worker.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def service(settings: Settings, study: Path) -> Iterator[Service]:
+    running = Service(settings, study)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of all descendants."""
+    below = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    direct = [int(line) for line in below.stdout.split()]
+    return [*direct, *(pid for child in direct for pid in children(child))]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A dead process whose parent has not asked for its end still answers
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.fixture
+def processes() -> Any:
+    """Functions on processes, for tests that kill."""
+
+    class Processes:
+        descendants = staticmethod(children)
+        alive = staticmethod(is_alive)
+        wait_until = staticmethod(wait_until)
+        free_port = staticmethod(free_port)
+        environment = staticmethod(environment)
+
+    return Processes

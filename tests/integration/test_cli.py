@@ -1,0 +1,93 @@
+"""The command line with real processes: serving, predicting, submitting, and what exit codes mean."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+
+from service.settings import Settings
+
+FILES = ["dose.dcm", "plan.dcm", "report.html", "report.json"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_models: Path, processes) -> Settings:
+    return Settings.load(
+        data_dir=tmp_path / "data", model_dirs=(tiny_models,), device="cpu", port=processes.free_port(), lease_s=3
+    )
+
+
+@pytest.fixture
+def diffdp(settings, processes):
+    def run(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
+        environment = {**processes.environment(settings), **more}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def server(settings, processes) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "service.cli", "serve"]
+    process = subprocess.Popen(command, env=processes.environment(settings))
+    processes.wait_until(lambda: is_ready(settings.port), "the server")
+    yield process
+    process.terminate()
+    process.wait(60)
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_predict_and_submit_give_the_same_dose(diffdp, server, settings, study, tmp_path, processes) -> None:
+    predicted = diffdp("predict", study, "-o", tmp_path / "predicted", "--model", "tiny", "--seed", 3, "--json")
+    assert predicted.returncode == 0, predicted.stderr
+    assert json.loads(predicted.stdout)["examination"]["sampling"]["seed"] == 3
+    address = f"http://127.0.0.1:{settings.port}"
+    submitted = diffdp(
+        *("submit", study, "-o", tmp_path / "submitted", "--model", "tiny", "--seed", 3, "--server", address, "--json")
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    assert json.loads(submitted.stdout)["state"] == "succeeded"
+    doses = []
+    for name in ("predicted", "submitted"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == FILES
+        doses.append(pydicom.dcmread(tmp_path / name / "dose.dcm"))
+    assert doses[0].DoseGridScaling == doses[1].DoseGridScaling
+    np.testing.assert_array_equal(doses[0].pixel_array, doses[1].pixel_array)
+
+    refused = diffdp("submit", Path(__file__), "-o", tmp_path / "refused", "--server", address)
+    assert refused.returncode == 3
+    assert "nothing-readable" in refused.stderr
+
+    # Killed outright, the server takes its worker with it
+    below = processes.descendants(server.pid)
+    assert len(below) >= 2
+    os.kill(server.pid, signal.SIGKILL)
+    processes.wait_until(lambda: not any(map(processes.alive, below)), "the end of the worker")
+
+
+def test_exit_codes(diffdp, study, tmp_path, processes) -> None:
+    nowhere = f"http://127.0.0.1:{processes.free_port()}"
+    assert diffdp("submit", study, "-o", tmp_path, "--server", nowhere).returncode == 4
+    assert diffdp("predict", Path(__file__), "-o", tmp_path).returncode == 3
+    assert diffdp("predict", study, "-o", tmp_path, "--model", "absent").returncode == 2
+    assert diffdp("predict", tmp_path / "absent", "-o", tmp_path).returncode == 2
+    exposed = diffdp("serve", "--host", "0.0.0.0")
+    assert exposed.returncode == 2
+    assert "API_KEYS" in exposed.stderr
+    assert diffdp("models", DIFFDP_PROT="1").returncode == 2
+    assert json.loads(diffdp("models", "--json").stdout)
