@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+PROGRAMS := redis-server dciodvfy plastimatch dcmdump
+PACKAGES := redis-server dicom3tools plastimatch dcmtk
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo serve test check programs lock
@@ -39,18 +41,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Other people's programs that tests compare with; without root those tests are skipped, or fail where CI is set
+# Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be
 programs:
-	@if type redis-server dciodvfy plastimatch dcmdump >/dev/null 2>&1; then \
-	    :; \
-	elif [ "$$(id -u)" = 0 ] && type apt-get >/dev/null 2>&1; then \
-	    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
-	    apt-get update -qq && \
-	    apt-get install -qq -y --no-install-recommends redis-server dicom3tools plastimatch dcmtk >/dev/null || \
-	    echo "some of the programs could not be installed"; \
-	else \
-	    echo "for all tests, install redis-server dicom3tools plastimatch dcmtk"; \
-	fi
+	@type $(PROGRAMS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && type apt-get && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(PACKAGES); } >/dev/null || true
+	@type $(PROGRAMS) >/dev/null || { echo "for all tests, install $(PACKAGES)"; [ -z "$$CI" ]; }
 
 lock:
 	rm -rf build/lock

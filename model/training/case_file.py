@@ -64,7 +64,7 @@ def load_case(path: Path) -> Case:
         If the file is not such a case.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             hu, labels, dose = stored["hu"], stored["labels"], stored["dose"]
             description = json.loads(stored["description"].tobytes())
         grid = description["grid"]

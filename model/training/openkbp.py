@@ -88,7 +88,7 @@ def import_openkbp(source: Path, destination: Path, progress: Callable[[int, int
 
 
 def _read_packed(path: Path) -> _Raw:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         labels = stored["labels"]
         masks = {name: (labels >> np.uint16(bit)) & 1 > 0 for bit, name in enumerate(_BITS)}
         return _Raw(path.stem, stored["ct"], stored["dose"].astype(np.float32) / 100, masks, stored["voxel"])
@@ -96,7 +96,8 @@ def _read_packed(path: Path) -> _Raw:
 
 def _read_csv(folder: Path) -> _Raw:
     def sparse(name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        table = np.genfromtxt(folder / f"{name}.csv", delimiter=",", skip_header=1, ndmin=2)
+        rows = (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()[1:]
+        table = np.genfromtxt(rows, delimiter=",", ndmin=2) if rows else np.empty((0, 2))
         return table[:, 0].astype(np.int64), table[:, 1]
 
     def dense(name: str) -> NDArray[np.float64]:

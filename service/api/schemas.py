@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.case.case import PrescriptionSource
 from model.checkpoint.manifest import Sampler
-from service.jobs.job import Job, UsedStructure
+from service.jobs.job import Job
 from service.jobs.states import Stage, State
 
 
@@ -37,14 +37,6 @@ class JobParameters(_Schema):
     samples: int
     seed: int
     priority: int
-
-
-class JobStructures(_Schema):
-    """What the study's ROIs are used as."""
-
-    used: tuple[UsedStructure, ...]
-    missing: tuple[str, ...] = Field(description="Structures of the site that the study lacks.")
-    unused: tuple[str, ...] = Field(description="ROIs that have no use.")
 
 
 class JobError(_Schema):
@@ -89,7 +81,9 @@ class JobSchema(_Schema):
     finished_at: datetime | None
     model: str
     parameters: JobParameters
-    structures: JobStructures
+    structures: dict[str, str] = Field(description="ROI name as found → the structure it is used as.")
+    missing_structures: tuple[str, ...] = Field(description="Structures of the site that the study lacks.")
+    unused_rois: tuple[str, ...] = Field(description="Names of ROIs that have no use.")
     warnings: tuple[str, ...]
     error: JobError | None
     links: JobLinks
@@ -123,9 +117,9 @@ class JobSchema(_Schema):
                 **examination.sampling.model_dump(),
                 priority=job.parameters.priority,
             ),
-            structures=JobStructures(
-                used=examination.structures, missing=examination.missing, unused=examination.unused
-            ),
+            structures={structure.roi_name: structure.name for structure in examination.structures},
+            missing_structures=examination.missing,
+            unused_rois=examination.unused,
             warnings=job.warnings,
             error=None
             if job.error is None

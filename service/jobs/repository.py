@@ -204,16 +204,19 @@ class JobRepository:
             row.lease_token += 1
             row.lease_expires_at = now + self._lease
             row.stage_started_at = now
-            row.fraction, row.slices_done = 0.0, 0
+            row.fraction = 0.0
+            if stage is Stage.PREDICT:
+                row.slices_done = 0
             self._touch(row)
             return _job(row), Lease(row.id, owner, row.lease_token)
 
-    def report(self, lease: Lease, progress: Progress) -> Standing:
-        """Renew a lease and store how far its stage is."""
+    def report(self, lease: Lease, progress: Progress | None) -> Standing:
+        """Renew a lease and store how far its stage is, if that is known."""
         try:
             with self._leased(lease) as row:
                 row.lease_expires_at = self._clock() + self._lease
-                if progress != Progress(row.fraction, row.slices_done, row.slices_total):
+                known = Progress(row.fraction, row.slices_done, row.slices_total)
+                if progress is not None and progress != known:
                     row.fraction, row.slices_done = progress.fraction, progress.slices_done
                     row.slices_total = progress.slices_total
                     self._touch(row)
@@ -236,7 +239,9 @@ class JobRepository:
             row.outputs = {**row.outputs, stage.value: output}
             row.warnings = [*row.warnings, *(w for w in warnings if w not in row.warnings)]
             row.attempts = 0
-            row.fraction, row.slices_done = 0.0, 0
+            row.fraction = 0.0
+            if stage is Stage.PREDICT:
+                row.slices_done = row.slices_total
             row.rung_at = self._clock()
             return State(row.state)
 

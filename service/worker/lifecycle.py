@@ -68,11 +68,9 @@ class Watch:
 
     def _beat(self) -> None:
         heard_at = time.monotonic()
-        progress = Progress()
         while not self._ended.wait(self._heartbeat_s) and self.standing is Standing.HELD:
-            progress = self._progress or progress
             try:
-                self.standing = self._jobs.report(self._lease, progress)
+                self.standing = self._jobs.report(self._lease, self._progress)
                 heard_at = time.monotonic()
             except SQLAlchemyError as error:
                 log.warning("the job database does not answer", exc_info=error, extra={"job": self._lease.job_id})

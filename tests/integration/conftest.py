@@ -73,10 +73,21 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(params=BROKERS)
-def settings(request: pytest.FixtureRequest, tmp_path: Path, tiny_models: Path) -> Settings:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_broker: the test depends on the broker, so it runs on each")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "broker" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "broker", BROKERS if metafunc.definition.get_closest_marker("every_broker") else BROKERS[:1]
+        )
+
+
+@pytest.fixture
+def settings(broker: str, request: pytest.FixtureRequest, tmp_path: Path, tiny_models: Path) -> Settings:
     """Settings under which everything that waits, waits briefly."""
-    broker_url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    broker_url = request.getfixturevalue("redis_url") if broker == "redis" else None
     return Settings.load(
         data_dir=tmp_path / "data",
         broker_url=broker_url,

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+import redis
 
 
 def dose_of(service, job_id: str) -> np.ndarray:
@@ -16,6 +17,7 @@ def dose_of(service, job_id: str) -> np.ndarray:
     return dose.pixel_array * float(dose.DoseGridScaling)
 
 
+@pytest.mark.every_broker
 def test_a_study_becomes_a_dose(service, processes) -> None:
     service.start_worker(0.2)
     job_id = service.post(seed=2)
@@ -36,6 +38,7 @@ def test_a_study_becomes_a_dose(service, processes) -> None:
         assert sorted(archive.namelist()) == ["dose.dcm", "plan.dcm", "report.csv", "report.html", "report.json"]
 
 
+@pytest.mark.every_broker
 def test_a_job_survives_the_kill_of_its_worker(service, processes) -> None:
     first = service.start_worker(20)
     job_id = service.post()
@@ -53,23 +56,18 @@ def test_a_job_survives_the_kill_of_its_worker(service, processes) -> None:
     assert dose_of(service, job_id).max() == pytest.approx(70, abs=0.01)
 
 
-def test_a_job_survives_the_loss_of_the_broker(service, redis_url_if_any) -> None:
+@pytest.mark.every_broker
+def test_a_job_survives_the_loss_of_the_broker(service) -> None:
     job_id = service.post()
-    if redis_url_if_any:
-        import redis
-
-        with redis.Redis.from_url(redis_url_if_any) as client:
+    if service.settings.broker_url:
+        with redis.Redis.from_url(service.settings.broker_url) as client:
             client.flushall()
     else:
-        shutil.rmtree(service.settings.data_dir / "broker" / "messages")
-        (service.settings.data_dir / "broker" / "messages").mkdir()
+        messages = service.settings.data_dir / "broker" / "messages"
+        shutil.rmtree(messages)
+        messages.mkdir()
     service.start_worker(0.2)
     service.wait_for(job_id, "succeeded")
-
-
-@pytest.fixture
-def redis_url_if_any(settings) -> str:
-    return settings.broker_url
 
 
 def test_a_worker_that_is_stopped_gives_its_job_back(service) -> None:
@@ -108,6 +106,7 @@ def test_delete_leaves_nothing_of_a_running_job(service, processes) -> None:
     )
 
 
+@pytest.mark.every_broker
 def test_a_study_that_kills_its_workers_is_quarantined(service) -> None:
     service.start_worker(-1)
     job = service.wait_for(service.post(), "failed")

@@ -102,7 +102,7 @@ def test_an_accepted_study_is_a_job(client: TestClient, bell, tmp_path: Path) ->
         "slices_total": 10,
         "eta_s": None,
     }
-    assert job["structures"]["used"][1]["roi_name"] == "PTV_7000"
+    assert job["structures"]["PTV_7000"] == "PTV_7000"
     assert job["parameters"]["prescription_gy"] == {"PTV_7000": 70.0}
     assert set(job["links"]) == {"self", "events", "cancel", "dose", "plan", "report", "archive"}
     assert bell.rung == [Stage.PREPARE]

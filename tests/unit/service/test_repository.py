@@ -43,6 +43,7 @@ def test_a_job_goes_through_all_stages(jobs: JobRepository, add_job: AddJob) -> 
     assert done.outputs == {"prepare": "prepare-1", "predict": "predict-2", "publish": "publish-3"}
     assert done.warnings == ("a warning", "late")
     assert done.finished_at is not None
+    assert (done.progress.slices_done, done.progress.slices_total) == (10, 10)
     assert done.fraction == 1
 
 
@@ -104,6 +105,7 @@ def test_reports_keep_a_lease_alive_and_only_progress_makes_a_revision(
     for _ in range(4):
         clock.advance(20)
         assert jobs.report(lease, Progress(0.25, 3, 10)) is Standing.HELD
+    assert jobs.report(lease, None) is Standing.HELD
     assert jobs.get(job_id).revision == revision + 1
     assert jobs.get(job_id).progress == Progress(0.25, 3, 10)
     assert jobs.claim(Stage.PREPARE, "other") is None

@@ -74,9 +74,11 @@ def test_grids_are_the_same_within_a_tolerance():
     assert not grid.same_as(VoxelGrid((10, 10, 11), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [((0, 2, 2), (1, 1, 1)), ((2, 2, 2), (1, 0, 1)), ((2, 2, 2), (1, 1, -1))])
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((0, 2, 2), (1, 1, 1)), ((2, 2, 2), (1, 0, 1)), ((2, 2, 2), (1, 1, -1))]
+)
 def test_impossible_grids_are_refused(shape, spacing):
-    with pytest.raises(ValueError, match="voxel|spacing"):
+    with pytest.raises(ValueError, match=r"voxel|spacing"):
         VoxelGrid(shape, spacing, (0.0, 0.0, 0.0))
 
 

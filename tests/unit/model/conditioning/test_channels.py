@@ -124,7 +124,9 @@ def test_images_come_in_the_order_asked_for(block_case, conditioned, seed):
     np.testing.assert_array_equal(found[0], single)
 
 
-@pytest.mark.parametrize(("offset_mm", "steps"), [(5.0, 2), (10.0, 4), (-5.0, -2), (-2.5, -1), (0.0, 0), (-1000.0, -400)])
+@pytest.mark.parametrize(
+    ("offset_mm", "steps"), [(5.0, 2), (10.0, 4), (-5.0, -2), (-2.5, -1), (0.0, 0), (-1000.0, -400)]
+)
 def test_neighbours_lie_towards_the_head_and_clamp_at_the_ends(block_case, conditioned, offset_mm, steps):
     alone = one(conditioned, block_case, kind="ct")[1]
     neighbour = one(conditioned, block_case, kind="ct", offset_mm=offset_mm)[1]

@@ -105,7 +105,9 @@ def test_every_so_many_slices_come_near_the_networks_spacing(slice_mm, every):
     assert framing.slice_spacing_mm == pytest.approx(every * slice_mm)
 
 
-@pytest.mark.parametrize("outline", [(slice(0, 9), slice(4, 33), slice(3, 30)), (slice(2, 7), slice(5, 25), slice(7, 8))])
+@pytest.mark.parametrize(
+    "outline", [(slice(0, 9), slice(4, 33), slice(3, 30)), (slice(2, 7), slice(5, 25), slice(7, 8))]
+)
 def test_equal_spacings_need_no_interpolation(outline):
     external, framing = framing_of((2.5, 4.0, 4.0), outline)
     dose = (np.random.default_rng(0).uniform(0, 70, external.shape) * external).astype(np.float32)
@@ -137,7 +139,7 @@ def _interpolated(count: int, step: float, network_mm: np.ndarray) -> np.ndarray
 
 
 def test_dose_between_the_networks_slices_is_linear_and_its_last_slice_lasts():
-    external, framing = framing_of((1.25, 4.0, 4.0), (slice(2, 8), slice(8, 30), slice(6, 20)))
+    _, framing = framing_of((1.25, 4.0, 4.0), (slice(2, 8), slice(8, 30), slice(6, 20)))
     assert framing.slices.tolist() == [2, 4, 6]
     values = np.array([10.0, 20.0, 40.0], np.float32)
     volume = framing.to_case(values[:, None, None] * np.ones((3, 32, 32), np.float32))
@@ -147,7 +149,9 @@ def test_dose_between_the_networks_slices_is_linear_and_its_last_slice_lasts():
 @pytest.mark.parametrize("width", [30, 32, 33, 34, 35, 36])
 def test_it_says_whether_dose_reaches_the_whole_outline(width):
     for first in (0, 2):
-        external, framing = framing_of((2.5, 4.0, 4.0), (slice(0, 9), slice(3, 30), slice(first, min(36, first + width))))
+        external, framing = framing_of(
+            (2.5, 4.0, 4.0), (slice(0, 9), slice(3, 30), slice(first, min(36, first + width)))
+        )
         reached = framing.to_case(np.ones((9, 32, 32), np.float32)) > 0
         assert framing.covers(external) == reached[external].all()
 
@@ -167,3 +171,13 @@ def test_a_finer_grid_of_the_same_patient_gives_the_same_averages():
 def test_an_empty_outline_is_refused():
     with pytest.raises(ValueError, match="empty"):
         framing_of((2.5, 4.0, 4.0), (slice(0, 0), slice(0, 0), slice(0, 0)))
+
+
+@pytest.mark.parametrize(("columns", "middle"), [((6, 20), 12), ((6, 21), 13), ((7, 8), 7)])
+def test_the_networks_middle_pixel_lies_on_the_middle_voxel_of_the_outline(columns, middle):
+    # Of two middle voxels the first; the middle pixel of 32 is number 16
+    _, framing = framing_of((2.5, 4.0, 3.0), (slice(1, 8), slice(8, 30), slice(*columns)))
+    assert framing.columns_mm[16] == middle * 3.0
+    assert framing.rows_mm[16] == 18 * 4.0
+    assert framing.slices.tolist() == list(range(1, 8))
+    np.testing.assert_allclose(np.diff(framing.columns_mm), 4.0)

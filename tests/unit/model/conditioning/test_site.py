@@ -18,7 +18,17 @@ class Roi:
     contour_count: int = 10
 
 
-USUAL = ("BODY", "PTV_7000", "Brainstem", "SpinalCord", "Parotid_R", "Parotid_L", "Esophagus", "Larynx", "Bone_Mandible")
+USUAL = (
+    "BODY",
+    "PTV_7000",
+    "Brainstem",
+    "SpinalCord",
+    "Parotid_R",
+    "Parotid_L",
+    "Esophagus",
+    "Larynx",
+    "Bone_Mandible",
+)
 
 
 def rois(*names: str | Roi) -> list[Roi]:
@@ -48,7 +58,10 @@ def test_tg_263_names_are_known():
 @pytest.mark.parametrize(
     ("organ", "names"),
     [
-        ("Parotid_R", ["RightParotid", "R Parotid", "RParotid", "parotid rt.", "PAROTID_RIGHT", "Parotid Gland, right"]),
+        (
+            "Parotid_R",
+            ["RightParotid", "R Parotid", "RParotid", "parotid rt.", "PAROTID_RIGHT", "Parotid Gland, right"],
+        ),
         ("Parotid_L", ["LeftParotid", "lt parotid", "ParotidL", "Glnd_Parotid_L", "L_PAROTID", "Left Parotid Gland"]),
         ("SpinalCord", ["spinal cord", "SPINAL_CORD", "Cord", "Myelon", "SpinalCanal", "spinalcord"]),
         ("Brainstem", ["BrainStem", "brain stem", "BRAINSTEM", "Hirnstamm"]),

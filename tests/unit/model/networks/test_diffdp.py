@@ -190,8 +190,9 @@ def test_the_shipped_architecture_has_the_size_it_should_have():
         + 2 * widths[0]
         + convolution(widths[0], 1, 3)
     )
-    with torch.device("meta"):
-        network = DiffDP(channels, DEFAULT_ARCHITECTURE)
-    counts = [sum(p.numel() for p in part.parameters()) for part in (network.encoder, network.coarse, network.predictor)]
+    network = DiffDP(channels, DEFAULT_ARCHITECTURE)
+    counts = [
+        sum(p.numel() for p in part.parameters()) for part in (network.encoder, network.coarse, network.predictor)
+    ]
     assert counts == [encoder, coarse, predictor]
     assert 2 * sum(counts) < 40e6  # bytes at half precision: what git may hold

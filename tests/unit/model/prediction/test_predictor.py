@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.case import EXTERNAL, Structure, VoxelGrid
+from model.case import EXTERNAL, Structure
 from model.checkpoint.manifest import Channel
 from model.checkpoint.store import Checkpoint, open_checkpoint
 from model.conditioning.channels import condition
@@ -20,9 +20,10 @@ from model.prediction.predictor import Predictor, SamplingOptions, choose_device
 
 SAMPLERS = ["ancestral", "ddim", "coarse-ddim", "coarse"]
 
-BATCH_TOLERANCE_GY = 0.5
-"""Convolutions of other batch sizes add up in another order; bfloat16 makes of that up to a few 1e-3 of the scale.
-A slice that drew another slice's noise would be off by 10 Gy."""
+ROUNDING = 0.01
+"""Share of the largest dose. Convolutions of other batch sizes may add up in another order, which bfloat16 (8 bits)
+and the untrained network magnify; 1e-3 was seen, and none at all with the trained network. A slice that drew another
+slice's noise would be off by a third."""
 
 
 def options(sampler="ddim", steps=3, samples=1, seed=0) -> SamplingOptions:
@@ -77,11 +78,14 @@ def test_the_first_of_several_samples_is_the_single_one(predictor, block_case):
 def test_the_dose_does_not_depend_on_the_batch_size(predictor, block_case, sampler, slices_per_batch):
     expected = predictor.predict(block_case, options(sampler, samples=2))
     found = predictor.predict(block_case, options(sampler, samples=2), slices_per_batch=slices_per_batch)
-    np.testing.assert_allclose(found.dose_gy, expected.dose_gy, atol=BATCH_TOLERANCE_GY)
-    np.testing.assert_allclose(found.spread_gy, expected.spread_gy, atol=BATCH_TOLERANCE_GY)
+    largest = expected.dose_gy.max()
+    np.testing.assert_allclose(found.dose_gy / largest, expected.dose_gy / largest, atol=ROUNDING)
+    np.testing.assert_allclose(found.spread_gy / largest, expected.spread_gy / largest, atol=ROUNDING)
 
 
-@pytest.mark.parametrize(("sampler", "evaluations"), [("ancestral", 12), ("ddim", 3), ("coarse-ddim", 3), ("coarse", 0)])
+@pytest.mark.parametrize(
+    ("sampler", "evaluations"), [("ancestral", 12), ("ddim", 3), ("coarse-ddim", 3), ("coarse", 0)]
+)
 def test_the_encoder_sees_each_slice_once_whatever_the_steps(predictor, block_case, sampler, evaluations):
     encoder, noise = count_calls(predictor.network.encoder), count_calls(predictor.network.predictor)
     predictor.predict(block_case, options(sampler, samples=2), slices_per_batch=2)
@@ -143,12 +147,13 @@ def test_a_certain_dose_comes_out_in_gray_and_is_not_cut_above(predictor, block_
 
 def test_samples_spread_as_the_data_do(predictor, block_case):
     predictor.network.predictor = IdealPredictor(0.4, 0.2)
-    predictor.schedule = replace(predictor.schedule, steps=200, first=1e-3, last=0.1)
-    prediction = predictor.predict(block_case, options(steps=40, samples=60))
+    predictor.schedule = replace(predictor.schedule, steps=300, first=1e-3, last=0.05)
+    prediction = predictor.predict(block_case, options("ancestral", samples=25))
     inside = block_case.external
     assert prediction.dose_gy[inside].mean() == pytest.approx(49.0, rel=0.01)
-    assert prediction.spread_gy[inside].mean() == pytest.approx(0.2 * 70 / 2, rel=0.05)
-    assert prediction.dose_gy[inside].std() == pytest.approx(0.2 * 70 / 2 / 60**0.5, rel=0.15)
+    # Eq. 8 is a little too wide; the mean of 25 samples' standard deviation is 1 % below that of the data
+    assert prediction.spread_gy[inside].mean() == pytest.approx(0.2 * 70 / 2, rel=0.08)
+    assert prediction.dose_gy[inside].std() == pytest.approx(0.2 * 70 / 2 / 25**0.5, rel=0.15)
 
 
 def test_the_short_cut_starts_from_the_noised_coarse_dose_at_its_step(predictor, block_case):
@@ -157,18 +162,35 @@ def test_the_short_cut_starts_from_the_noised_coarse_dose_at_its_step(predictor,
     gamma = predictor.schedule.gamma
     assert ideal.seen == pytest.approx([float(gamma[5]), float(gamma[2])])
 
-    # A predictor that finds no noise leaves the start as it is, but for the scale
-    class NoNoise(nn.Module):
-        def forward(self, structure, noisy, gamma):
-            return torch.zeros_like(noisy)
 
-    predictor.network.predictor = NoNoise()
+class NoNoise(nn.Module):
+    """Keeps what it is given and finds no noise in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Tensor] = []
+
+    def forward(self, structure: tuple[Tensor, ...], noisy: Tensor, gamma: Tensor) -> Tensor:
+        self.given.append(noisy)
+        return torch.zeros_like(noisy)
+
+
+def test_the_short_cut_noises_the_coarse_dose_which_is_none_outside_the_patient(predictor, block_case, small_manifest):
+    given = predictor.network.predictor = NoNoise()
     with torch.no_grad():
         nn.init.zeros_(predictor.network.coarse.head.weight)
         predictor.network.coarse.head.bias.fill_(0.6)
-    runs = [predictor.predict(block_case, options("coarse-ddim", 1, seed=seed)).dose_gy for seed in range(40)]
-    mean = np.mean(runs, axis=0)[block_case.external]
-    assert mean.mean() == pytest.approx((0.6 + 1) / 2 * 70, abs=2.0)
+    for seed in range(30):
+        predictor.predict(block_case, options("coarse-ddim", 1, seed=seed))
+    started = torch.cat(given.given).reshape(30, 5, 32, 32).numpy()
+    m = small_manifest
+    inside = condition(block_case, m.site, m.grid, m.channels, m.normalisation).external > 0
+    gamma = float(predictor.schedule.gamma[5])
+    assert started[:, inside].mean() == pytest.approx(gamma**0.5 * 0.6, abs=0.02)
+    assert started[:, ~inside].mean() == pytest.approx(-(gamma**0.5), abs=0.02)
+    assert started[:, inside].var(axis=0, ddof=1).mean() == pytest.approx(1 - gamma, rel=0.03)
+    noise = (started - started.mean(axis=0)).reshape(150, -1)  # every slice of every seed has its own
+    assert np.abs(np.corrcoef(noise) - np.eye(150)).max() < 0.25
 
 
 def test_the_coarse_dose_is_the_encoders_own(predictor, block_case, small_manifest):
@@ -180,21 +202,8 @@ def test_the_coarse_dose_is_the_encoders_own(predictor, block_case, small_manife
     expected = np.maximum((y + 1) / 2 * 70, 0)[:, 16 - 10 : 16 + 11, 16 - 12 : 16 + 13]
     found = predictor.predict(block_case, options("coarse")).dose_gy
     inside = block_case.external[1:6]
-    np.testing.assert_allclose(found[1:6][inside], expected[inside], atol=BATCH_TOLERANCE_GY)
+    np.testing.assert_allclose(found[1:6][inside], expected[inside], atol=ROUNDING * found.max())
     assert not found[0].any()
-
-
-def test_outside_the_patient_the_coarse_dose_is_none(predictor, block_case):
-    """A voxel at the skin must not borrow from pixels for which the coarse head was never trained."""
-    with torch.no_grad():
-        nn.init.zeros_(predictor.network.coarse.head.weight)
-        predictor.network.coarse.head.bias.fill_(1.0)
-    conditioning_grid = VoxelGrid((6, 21, 25), (2.5, 8.0, 8.0), (0.0, 0.0, 0.0))  # pixels of 10 mm do not coincide
-    dose_gy = predictor.predict(replace(block_case, grid=conditioning_grid), options("coarse")).dose_gy
-    inside = block_case.external
-    assert dose_gy[3, 10, 12] == pytest.approx(70.0)
-    assert dose_gy[inside].max() < 70 * 1.2
-    assert dose_gy[inside].min() < 65
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -237,10 +246,12 @@ def test_a_checkpoint_predicts_what_its_network_did(tiny_models, block_case):
     checkpoint = open_checkpoint(tiny_models / "tiny")
     manifest = checkpoint.manifest
     torch.manual_seed(0)
-    in_memory = Predictor(DiffDP(len(manifest.channels), manifest.architecture), manifest, torch.device("cpu"))
+    network = DiffDP(len(manifest.channels), manifest.architecture)
+    network.load_state_dict({name: w.half().float() for name, w in network.state_dict().items()})  # as on disk
+    in_memory = Predictor(network, manifest, torch.device("cpu"))
     loaded = Predictor.load(checkpoint, "cpu")
-    one, other = (p.predict(block_case, options("coarse")).dose_gy for p in (in_memory, loaded))
-    np.testing.assert_allclose(one, other, atol=BATCH_TOLERANCE_GY)  # the disk holds half precision
+    one, other = (p.predict(block_case, options()).dose_gy for p in (in_memory, loaded))
+    np.testing.assert_array_equal(one, other)
 
 
 def changed_weights(tiny_models, tmp_path, change: Callable[[dict[str, Tensor]], None]) -> Checkpoint:
@@ -297,5 +308,5 @@ def test_cuda_is_there_or_an_error():
         assert choose_device("cuda").type == choose_device("auto").type == "cuda"
     else:
         assert choose_device("auto").type == "cpu"
-        with pytest.raises(DeviceError, match="no such|CUDA"):
+        with pytest.raises(DeviceError, match="CUDA"):
             choose_device("cuda")
