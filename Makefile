@@ -39,7 +39,7 @@ check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 # Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be
 programs:
@@ -47,11 +47,8 @@ programs:
 	    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(PACKAGES); } >/dev/null || true
 	@type $(PROGRAMS) >/dev/null || { echo "for all tests, install $(PACKAGES)"; [ -z "$$CI" ]; }
 
-lock:
-	rm -rf build/lock
-	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet torch==2.13.0
-	build/lock/bin/pip install --quiet setuptools --editable '.[dev]'
-	build/lock/bin/pip freeze --all --exclude pip --exclude-editable | \
-	    sed -E '/^(nvidia|cuda|triton)/d; s/\+cpu$$//' >requirements.lock
-	rm -rf build/lock
+# For every Python and platform at once; what only the CUDA build of torch needs is left to torch, which pins it
+lock: setup
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
+	    --no-annotate --no-header pyproject.toml | sed -E '/^(nvidia|cuda|triton)/d; s/\+cpu//' >requirements.lock

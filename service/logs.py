@@ -12,6 +12,9 @@ FIELDS = ("job", "stage", "code", "attempt", "worker", "seconds")
 
 NOISY = ("kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")
 
+QUOTING = ("py.warnings", "pydicom", "python_multipart")
+"""They quote what was sent: pydicom warns of an odd date of birth by showing it."""
+
 
 class JsonFormatter(logging.Formatter):
     """Writes a record as JSON.
@@ -47,5 +50,6 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[stream], force=True)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It quotes bytes of what was sent
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    logging.captureWarnings(capture=True)
+    for quoting in QUOTING:
+        logging.getLogger(quoting).setLevel(logging.CRITICAL)

@@ -12,8 +12,13 @@ HIGHEST_PLAUSIBLE_GY = 100.0
 """No course of external radiotherapy lies outside these; a number outside is a slip of unit (cGy) or of reading."""
 
 
-_DOSE = re.compile(r"(?<![0-9.,])([0-9]+(?:[.,][0-9]+)?)\s*(c?gy)?(?:\s*x\s*([0-9]+))?", re.IGNORECASE)
-"""A number, its unit, and the fractions by which TG-263 multiplies it ("PTV_Liver_20Gyx3")."""
+_DOSE = re.compile(
+    r"(?<![0-9.,])([0-9]+(?:[.,][0-9]+)?)(?![.,]?[0-9]|\s*(?:(?:mm|cm|fx|fr|fractions?)(?![a-z])|%))"
+    r"\s*(c?gy)?(?:\s*x\s*([0-9]+))?",
+    re.IGNORECASE,
+)
+"""A number that is no margin, fraction count or percentage, its unit, and the fractions by which TG-263 multiplies it
+("PTV_Liver_20Gyx3")."""
 
 
 def dose_in_name(name: str) -> float | None:

@@ -11,6 +11,7 @@ from pydicom.tag import Tag
 from pydicom.uid import RTDoseStorage
 
 from model.case import Volume
+from model.dicom.attributes import uid
 from model.dicom.derived import (
     LO_LENGTH,
     WARNING,
@@ -57,7 +58,8 @@ def write_dose(
         The study's RTPLAN, or our companion plan where it has none.
     dvhs
         ROI Number (3006,0022) in the structure set → DVH of this dose. The standard lets a dose refer to a structure
-        set only together with DVHs (PS3.3 C.8.8.4), so without any it does neither.
+        set only together with DVHs (PS3.3 C.8.8.4), so without any, or without a UID of the structure set, it does
+        neither.
     provenance
         What predicted the dose.
     identity, created
@@ -78,7 +80,7 @@ def write_dose(
     training = " on simulated data" if provenance.simulated_training_data else ""
     dataset.DoseComment = ascii_text(f"{WARNING}{training}: {provenance.model} {provenance.version}", LO_LENGTH)
     dataset.ReferencedRTPlanSequence = Sequence([reference(plan)])
-    if dvhs:
+    if dvhs and uid(structure_set, "SOPInstanceUID"):
         dataset.ReferencedStructureSetSequence = Sequence([reference(structure_set)])
         dataset.DVHSequence = Sequence([_dvh(number, dvh) for number, dvh in dvhs.items()])
     return dataset

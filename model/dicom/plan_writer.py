@@ -8,6 +8,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import RTPlanStorage
 
 from model.case import Prescription
+from model.dicom.attributes import uid
 from model.dicom.derived import (
     LO_LENGTH,
     WARNING,
@@ -74,19 +75,22 @@ def set_plan(
 ) -> None:
     """Fill the RT General Plan, RT Prescription, RT Fraction Scheme (no beams) and Approval modules.
 
-    PS3.3 C.8.8.9, C.8.8.10, C.8.8.13 and C.8.8.16.
+    PS3.3 C.8.8.9, C.8.8.10, C.8.8.13 and C.8.8.16. A structure set without a UID cannot be referred to; the standard
+    then wants RT Plan Geometry (300A,000C) to be TREATMENT_DEVICE.
     """
+    has_structure_set = bool(uid(structure_set, "SOPInstanceUID"))
     dataset.RTPlanLabel = label
     dataset.RTPlanDate = dataset.InstanceCreationDate
     dataset.RTPlanTime = dataset.InstanceCreationTime
-    dataset.RTPlanGeometry = "PATIENT"
-    dataset.ReferencedStructureSetSequence = Sequence([reference(structure_set)])
+    dataset.RTPlanGeometry = "PATIENT" if has_structure_set else "TREATMENT_DEVICE"
+    if has_structure_set:
+        dataset.ReferencedStructureSetSequence = Sequence([reference(structure_set)])
 
     references = []
     for number, (target, dose_gy) in enumerate(prescription.dose_gy.items(), start=1):
         item = Dataset()
         item.DoseReferenceNumber = number
-        if target in target_roi_numbers:
+        if has_structure_set and target in target_roi_numbers:
             item.DoseReferenceStructureType = "VOLUME"
             item.ReferencedROINumber = target_roi_numbers[target]
         else:

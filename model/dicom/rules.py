@@ -57,7 +57,10 @@ class Rule(StrEnum):
     CONTOURS_OUTSIDE_CT = "contours-outside-ct", "Contours must lie within the CT."
     CONTOURS_NOT_PLANAR = "contours-not-planar", "Contours must lie in the planes of the CT slices."
     UNKNOWN_ROI = "unknown-roi", "The chosen ROI numbers must exist in the structure set."
-    NO_TARGET = "no-target", "Every prescribed dose must belong to a chosen target."
+    NO_TARGET = (
+        "no-target",
+        "At least one ROI must be a planning target, and every prescribed dose must belong to a chosen one.",
+    )
     EMPTY_STRUCTURE = "empty-structure", "Targets and the outline must hold at least one voxel."
     NO_OUTLINE = "no-outline", "Without an external ROI the CT must show a body."
     DOSE_UNREADABLE = "dose-unreadable", "An RT Dose must be a dose in Gy on an evenly spaced grid."

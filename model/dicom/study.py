@@ -11,7 +11,7 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from model.case import EXTERNAL, Case, Prescription, Structure, Volume, VoxelGrid
-from model.dicom.attributes import text
+from model.dicom.attributes import text, uid
 from model.dicom.ct import decode_hu, group_series, order_slices
 from model.dicom.dose_reader import read_dose
 from model.dicom.files import reading
@@ -64,7 +64,8 @@ class Study:
     ct_files
         Files of the CT slices by ascending position along their normal.
     ct_header, structure_set, plan_dataset
-        Data sets that a dose refers to; ``ct_header`` is that of the first slice, without its pixels.
+        Data sets that a dose refers to; ``ct_header`` is that of the first slice, without its pixels, and
+        ``plan_dataset`` is None also where the plan has no SOP Instance UID (0008,0018) to refer to.
     reference_dose_file
         RT Dose of the whole plan in the same frame of reference, None if there is none.
     """
@@ -123,6 +124,11 @@ def read_study(paths: Sequence[Path]) -> Study:
             if not refers_to(plan_dataset, structure_set):
                 plan = replace(plan, target_dose_gy={})
                 warnings.append("the plan refers to another structure set: its doses per ROI were not used")
+            if not plan.sop_instance_uid:
+                plan_dataset = None
+                warnings.append("the plan has no identifier: the dose belongs to a companion plan instead")
+        if not uid(structure_set, "SOPInstanceUID"):
+            warnings.append("the structure set has no identifier: the dose refers to none and holds no DVHs")
         reference_dose_file = choose_dose(files.doses, plan, series, warnings)
         return Study(
             grid=grid,

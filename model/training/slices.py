@@ -89,7 +89,9 @@ def flipped_channels(channels: Sequence[Channel]) -> list[int]:
 
 
 class SliceSampler:
-    """Draws batches of slices: every slice with the same chance, mirrored with one half, cropped at random.
+    """Draws batches of slices, mirrored with a chance of one half, cropped at random.
+
+    Every patient has the same chance, and every slice of a patient: the scores, too, count patients.
 
     Parameters
     ----------
@@ -104,14 +106,8 @@ class SliceSampler:
     def __init__(self, cases: Sequence[TrainingCase], crop: tuple[int, int], generator: np.random.Generator) -> None:
         self._cases = cases
         self._crop = crop
-        self._ends = np.cumsum([case.conditioning.slice_count for case in cases])
         self._mirror = flipped_channels(cases[0].conditioning.channels)
         self.generator = generator
-
-    @property
-    def slice_count(self) -> int:
-        """Number of slices of all patients."""
-        return int(self._ends[-1])
 
     def draw(self, batch: int) -> Batch:
         """Draw one batch."""
@@ -120,10 +116,8 @@ class SliceSampler:
         return Batch(torch.from_numpy(x), torch.from_numpy(y)[:, None], torch.from_numpy(inside)[:, None])
 
     def _draw_slice(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        index = int(self.generator.integers(self.slice_count))
-        which = int(np.searchsorted(self._ends, index, side="right"))
-        case = self._cases[which]
-        k = index - (int(self._ends[which]) - case.conditioning.slice_count)
+        case = self._cases[int(self.generator.integers(len(self._cases)))]
+        k = int(self.generator.integers(case.conditioning.slice_count))
         rows, columns = self._crop
         top = int(self.generator.integers(case.y.shape[1] - rows + 1))
         left = int(self.generator.integers(case.y.shape[2] - columns + 1))

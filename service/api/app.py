@@ -17,7 +17,7 @@ from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.storage.folders import Storage
 
-LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 """Without keys only these names are answered: a web page elsewhere could have its name resolve to this machine."""
 
 SECURITY_HEADERS = {

@@ -10,15 +10,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.api.context import Parts, PartsOf
+from service.api.problems import RETRY_AFTER_S
 from service.api.schemas import Health
 
 WORKER_SILENT_S = 30.0
 """A worker not heard of for so long counts as gone; they report every few seconds."""
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
+"""Also holds for reports that the page opens: they are blobs, which inherit it, and their styles are inline."""
 
 PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 
@@ -38,6 +40,7 @@ def readyz(parts: PartsOf, response: Response) -> Health:
     ready = all(outcome == "ok" for outcome in checks.values())
     if not ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = str(RETRY_AFTER_S[HTTPStatus.SERVICE_UNAVAILABLE])
     return Health(status="ok" if ready else "unavailable", checks=checks)
 
 

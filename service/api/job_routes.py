@@ -52,7 +52,7 @@ def get_job(job_id: str, parts: PartsOf, response: Response) -> JobSchema:
 
 @router.get("/{job_id}/events", summary="Follow a job", response_class=StreamingResponse)
 async def follow_job(
-    job_id: str, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header()] = None
+    job_id: str, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=20)] = None
 ) -> StreamingResponse:
     """Send the job as a server-sent event whenever it changes, until its end.
 
@@ -141,9 +141,14 @@ def _result(parts: Parts, job_id: str, name: str, media_type: str) -> FileRespon
         raise _no_results(job)
     if job.state is not State.SUCCEEDED:
         raise ResultsNotReady(f"the job is {job.state}")
-    with parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH])) as folder:
-        # The name tells which job, not which patient
-        return FileResponse(folder / name, media_type=media_type, filename=f"{job_id[:8]}-{name}")
+    try:
+        with parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH])) as folder:
+            # The name tells which job, not which patient
+            return FileResponse(folder / name, media_type=media_type, filename=f"{job_id[:8]}-{name}")
+    except FileNotFoundError:
+        # Deleted a moment ago? Then that is the answer
+        parts.jobs.get(job_id)
+        raise
 
 
 def _no_results(job: Job) -> DiffDPError:

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from model import errors as model_errors
 from model.errors import DiffDPError
@@ -114,11 +116,22 @@ def install(app: FastAPI) -> None:
         return reply
 
     @app.exception_handler(OperationalError)
-    async def database(_request: Request, error: OperationalError) -> JSONResponse:
+    @app.exception_handler(PoolTimeoutError)
+    async def database(_request: Request, error: Exception) -> JSONResponse:
         log.error("the job database does not answer", exc_info=error)
         return answer(
             problem(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "the job database does not answer")
         )
+
+    @app.exception_handler(OSError)
+    async def storage(_request: Request, error: OSError) -> JSONResponse:
+        log.error("the storage cannot be used", exc_info=error)
+        return answer(problem(HTTPStatus.SERVICE_UNAVAILABLE, "storage-unavailable", "the storage cannot be used"))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        log.info("a caller left before the end of its request")
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     @app.exception_handler(Exception)
     async def unexpected(_request: Request, error: Exception) -> JSONResponse:

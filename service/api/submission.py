@@ -37,8 +37,8 @@ FORM = {
     }
 }
 QUERY = [
-    {"name": name, "in": "query", "required": False, "description": field.description or "", "schema": {}}
-    for name, field in Parameters.model_fields.items()
+    {"name": name, "in": "query", "required": False, "description": schema.pop("description", ""), "schema": schema}
+    for name, schema in Parameters.model_json_schema()["properties"].items()
 ]
 
 

@@ -19,6 +19,7 @@ from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, S
 from service.cli import demo, models, predict, serve, submit, training
 from service.cli.client import ServerError
 from service.errors import ParametersError, UploadError
+from service.jobs.tables import SchemaError
 from service.settings import SettingsError
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UploadError, 3),
     (ParametersError, 2),
     (SettingsError, 2),
+    (SchemaError, 2),
     (CheckpointError, 2),
     (DeviceError, 2),
     (DiffDPError, 1),

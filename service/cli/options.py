@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from model.checkpoint import manifest
 from service.errors import ParametersError, UploadError
 from service.jobs.job import Parameters
 from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON
@@ -22,14 +23,14 @@ Model = Annotated[str | None, typer.Option(help="Model; by default the one that 
 PrescriptionGy = Annotated[
     str | None, typer.Option("--prescription-gy", help='Gy over all fractions: a number, or {"PTV name": number, …}.')
 ]
-Fractions = Annotated[int | None, typer.Option()]
+Fractions = Annotated[int | None, typer.Option(help="Used instead of the plan's number of fractions.")]
 StructureMap = Annotated[
     list[str] | None, typer.Option("--structure", help="NAME=ROI, e.g. Parotid_L='Left parotid'; may be repeated.")
 ]
-Sampler = Annotated[str | None, typer.Option(help="coarse-ddim, ddim, ancestral or coarse.")]
-Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
-Samples = Annotated[int | None, typer.Option(help="Samples whose mean is the dose.")]
-Seed = Annotated[int, typer.Option()]
+Sampler = Annotated[manifest.Sampler | None, typer.Option(help="By default the model's.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps, by default the model's.")]
+Samples = Annotated[int | None, typer.Option(help="Samples whose mean is the dose, by default the model's.")]
+Seed = Annotated[int, typer.Option(help="Of the random numbers; the same seed gives the same dose.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, no progress bar.")]
 
 
@@ -39,7 +40,7 @@ def parameters_of(
     prescription_gy: str | None,
     fractions: int | None,
     structures: Sequence[str] | None,
-    sampler: str | None,
+    sampler: manifest.Sampler | None,
     steps: int | None,
     samples: int | None,
     seed: int,

@@ -24,7 +24,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of the database, the 
 def serve(
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but this machine's needs a key.")] = None,
-    port: Annotated[int | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     worker: Annotated[bool, typer.Option(help="Whether to run a worker beside the API.")] = True,

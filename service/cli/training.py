@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from model.checkpoint.manifest import Sampler
 from model.checkpoint.store import SHIPPED, Checkpoint, find_checkpoints, open_checkpoint
 
 import_app = typer.Typer(help="Turn patients into case files for training and evaluation.", no_args_is_help=True)
@@ -80,7 +81,9 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of a shipped checkpoint, or a checkpoint's folder.")],
     data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of cases.")],
-    sampler: Annotated[str | None, typer.Option(help="Default: the checkpoint's.")] = None,
+    sampler: Annotated[
+        Sampler | None, typer.Option(help="By default the checkpoint's, as are steps and samples.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1)] = None,
     samples: Annotated[int | None, typer.Option(min=1)] = None,
     seed: Annotated[int, typer.Option()] = 0,

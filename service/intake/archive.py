@@ -33,7 +33,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> list[Path]:
     UploadError
         ``archive-invalid`` if it is damaged, encrypted or empty.
     UploadTooLarge
-        ``too-many-files``, ``archive-too-large`` or ``archive-ratio``, all before more than the limit is written.
+        ``too-many-files`` or ``archive-too-large``, both before more than the limit is written.
     """
     packed_bytes = archive.stat().st_size
     allowed_bytes = int(min(limits.max_expanded_bytes, max(RATIO_COUNTS_FROM_BYTES, limits.max_ratio * packed_bytes)))

@@ -117,7 +117,7 @@ class Upload:
         if content_type and kind in {"application/zip", "application/x-zip-compressed"}:
             return self.open_file(ARCHIVE_SUFFIX)
         is_form = kind == "multipart/form-data"
-        is_related = kind == "multipart/related" and message.get_param("type") == "application/dicom"
+        is_related = kind == "multipart/related" and str(message.get_param("type")).lower() == "application/dicom"
         if not is_form and not is_related:
             raise MediaTypeError(f"the body must be {ACCEPTED}")
         boundary = message.get_boundary()

@@ -29,14 +29,14 @@ class Parameters(_Record):
         | Json[dict[str, Annotated[float, Field(gt=0)]]]
         | None
     ) = Field(None, description="Gy over all fractions: a number for a single target, or a map from target to number.")
-    fractions: int | None = Field(None, ge=1, le=100)
+    fractions: int | None = Field(None, ge=1, le=100, description="Used instead of the plan's number of fractions.")
     structures: dict[str, str] | Json[dict[str, str]] = Field(
         default_factory=dict, description="Map from our structure names to ROI names of the study."
     )
-    sampler: Sampler | None = None
+    sampler: Sampler | None = Field(None, description="How the dose is sampled; by default the model's way.")
     steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps; the ancestral sampler takes them all.")
     samples: int | None = Field(None, ge=1, le=32, description="Samples whose mean is the predicted dose.")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the random numbers; the same seed, the same dose.")
     priority: int = Field(0, ge=-10, le=10, description="Jobs of a higher priority are taken first.")
 
 

@@ -1,7 +1,6 @@
 """The jobs in the database. Every change is one transaction, and those of workers are guarded by their lease."""
 
 import base64
-import binascii
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -426,6 +425,6 @@ def _write_cursor(job: Job) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         moment, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
-        return datetime.fromisoformat(moment), job_id
-    except (ValueError, binascii.Error):
+        return datetime.fromisoformat(moment).astimezone(UTC), job_id
+    except (ValueError, OverflowError):
         raise ParametersError("the cursor is not one that this service gave", code="cursor-invalid") from None

@@ -84,11 +84,11 @@ class LocalStorage:
 
     def delete(self, key: str) -> None:
         """Delete all that is stored under a key or below it."""
-        path = self._path(key)
-        if path.exists():
+        doomed = self._unfinished / uuid4().hex
+        # Two may delete at once
+        with suppress(FileNotFoundError):
             # Out of sight first: a reader must not see half of a folder
-            doomed = self._unfinished / uuid4().hex
-            path.rename(doomed)
+            self._path(key).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
     def sweep(self, older_than_s: float) -> None:

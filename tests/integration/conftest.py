@@ -106,7 +106,7 @@ class Service:
     def __init__(self, settings: Settings, study: Path) -> None:
         self.settings = settings
         self.study = study
-        self.http = TestClient(build_api(settings))
+        self.http = TestClient(build_api(settings), base_url="http://localhost")
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(self, seconds: float) -> subprocess.Popen[bytes]:

@@ -1,10 +1,11 @@
 """A small patient, and the same patient stored in other ways."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from model.case import EXTERNAL, Case, Prescription, Structure, VoxelGrid
 
@@ -12,6 +13,15 @@ Reorient = Callable[[Case, tuple[int, int, int], tuple[bool, bool, bool]], Case]
 
 SHAPE = (6, 21, 25)
 SPACING_MM = (2.5, 10.0, 10.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small are far slower on several threads, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _box(*spans: tuple[int, int]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The HTTP contract, with a fake examination and no worker."""
 
+import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from model.errors import StudyError
 from service.api.app import create_app
@@ -44,7 +48,7 @@ def make_client(jobs, storage, bell, examination, tiny_manifest, tmp_path) -> Ca
             examiner=examiner,
             manifests={"tiny": tiny_manifest},
         )
-        return TestClient(app, raise_server_exceptions=False)
+        return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
     return make
 
@@ -276,13 +280,64 @@ def test_delete(client: TestClient, finish, tmp_path: Path) -> None:
     problem(client.post(links["cancel"]), 410, "job-purged")
 
 
+def test_a_result_that_is_deleted_meanwhile_is_gone(client: TestClient, storage, finish, monkeypatch) -> None:
+    links = post(client)["links"]
+    finish()
+    reading = storage.reading
+
+    def deleted_first(key: str) -> object:
+        client.delete(links["self"])
+        return reading(key)
+
+    monkeypatch.setattr(storage, "reading", deleted_first)
+    problem(client.get(links["dose"]), 410, "job-purged")
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "code"),
+    [
+        ("storage", OSError(28, "no space left"), "storage-unavailable"),
+        ("jobs", OperationalError("", {}, Exception()), "database-unavailable"),
+        ("jobs", PoolTimeoutError(), "database-unavailable"),
+    ],
+)
+def test_a_dependency_that_is_down(client, jobs, storage, monkeypatch, part, error, code) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(jobs if part == "jobs" else storage, "counts" if part == "jobs" else "writing", fail)
+    answer = client.post("/v1/jobs", content=b"study", headers=ZIP)
+    problem(answer, 503, code)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_caller_who_leaves_while_sending_leaves_nothing(client: TestClient, tmp_path: Path, caplog) -> None:
+    messages = [{"type": "http.request", "body": b"x" * 2**21, "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, object]:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(_message: object) -> None:
+        pass
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/zip")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "query_string": b"", "headers": headers}
+    asyncio.run(client.app(scope, receive, send))
+    assert stored_files(tmp_path) == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_unknown_things(client: TestClient) -> None:
     problem(client.get("/v1/jobs/none"), 404, "job-not-found")
     problem(client.get("/v1/models/none"), 404, "model-not-found")
     problem(client.get("/v1/nothing"), 404, "not-found")
     problem(client.put("/v1/jobs"), 405, "method-not-allowed")
     problem(client.get("/v1/jobs?limit=0"), 422, "parameters-invalid")
-    problem(client.get("/v1/jobs?cursor=x"), 422, "cursor-invalid")
+    too_early = base64.urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 a").decode()
+    for cursor in ("x", "ü", too_early):
+        problem(client.get("/v1/jobs", params={"cursor": cursor}), 422, "cursor-invalid")
+    long_id = {"Last-Event-ID": "9" * 5000}
+    problem(client.get("/v1/jobs/none/events", headers=long_id), 422, "parameters-invalid")
 
 
 def test_list(client: TestClient, clock) -> None:
@@ -332,11 +387,14 @@ def test_with_keys_a_key_is_needed(make_client) -> None:
 
 def test_without_keys_only_local_names_are_answered(client: TestClient) -> None:
     assert client.get("/v1/jobs", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
+        assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
 def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, storage, monkeypatch) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
     assert answer.json()["checks"] == {"database": "ok", "storage": "ok", "workers": "no worker", "models": "ok"}
     jobs.hear("w")
     assert client.get("/readyz").status_code == 200
@@ -358,7 +416,10 @@ def test_metrics_models_and_pages(client: TestClient) -> None:
     for name in ("page.js", "page.css"):
         assert client.get(f"/web/{name}").status_code == 200
     assert client.get("/web/__init__.py").status_code == 404
-    assert client.get("/openapi.json").json()["paths"]["/v1/jobs"]["post"]["requestBody"]["required"] is True
+    operation = client.get("/openapi.json").json()["paths"]["/v1/jobs"]["post"]
+    assert operation["requestBody"]["required"] is True
+    described = {parameter["name"] for parameter in operation["parameters"] if parameter.get("description")}
+    assert described == set(Parameters.model_fields)
     assert client.get("/docs").headers["X-Content-Type-Options"] == "nosniff"
 
 

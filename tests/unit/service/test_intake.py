@@ -23,7 +23,7 @@ LIMITS = Limits(
     max_body_bytes=10_000, max_expanded_bytes=2**20, max_ratio=20, max_files=3, timeout_s=30, memory_bytes=2**32
 )
 FORM = 'multipart/form-data; boundary="cut"'
-RELATED = 'multipart/related; type="application/dicom"; boundary=cut'
+RELATED = 'multipart/related; type="Application/DICOM"; boundary=cut'
 
 
 def part(text: bytes, name: str | None = None) -> bytes:

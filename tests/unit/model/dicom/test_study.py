@@ -265,6 +265,17 @@ def test_plan_of_another_structure_set_lends_no_roi_doses(study) -> None:
     assert len(found.warnings) == 1
 
 
+def test_objects_without_identifier_are_used_but_not_referred_to(study) -> None:
+    plan = study.add_plan()
+    del plan.ReferencedStructureSetSequence
+    plan.SOPInstanceUID = study.structure_set.SOPInstanceUID = "0"
+    found = read(study)
+    assert found.plan is not None
+    assert found.plan.highest_dose_gy == 60.0
+    assert found.plan_dataset is None
+    assert len(found.warnings) == 2
+
+
 def test_newest_plan(study) -> None:
     study.add_plan(50).RTPlanDate = "20200303"
     study.add_plan(60)

@@ -157,6 +157,12 @@ def test_attributes(write, volume, ct_header, bits):
     assert "seed 7" in equipment.ContributionDescription
 
 
+def test_no_dvhs_without_a_structure_set_to_refer_to(write, volume, structure_set):
+    del structure_set.SOPInstanceUID
+    dataset = write(volume, dvhs={4: Dvh(np.array([0.0, 1.0]), voxel_volume_cc=0.5)})
+    assert not {"DVHSequence", "ReferencedStructureSetSequence"} & set(dataset.dir())
+
+
 def test_dvhs_come_with_their_structure_set(write, volume):
     doses_gy = np.array([0.0, 0.05, 0.12, 0.13, 0.35, 0.35])
     dataset = write(volume, dvhs={4: Dvh(doses_gy, voxel_volume_cc=0.5)})

@@ -61,3 +61,17 @@ def test_unknown_number_of_fractions_is_empty(ct_header, structure_set, provenan
 def test_plan_reads_back(plan, tmp_path):
     save(plan, tmp_path / "plan.dcm")
     assert dcmread(tmp_path / "plan.dcm").to_json_dict() == plan.to_json_dict()
+
+
+def test_a_structure_set_without_identifier_is_not_referred_to(ct_header, structure_set, provenance):
+    del structure_set.SOPInstanceUID
+    plan = companion_plan(
+        ct_header=ct_header,
+        structure_set=structure_set,
+        prescription=Prescription({"PTV_7000": 70.0}, 35, "parameter"),
+        target_roi_numbers={"PTV_7000": 4},
+        provenance=provenance,
+    )
+    assert plan.RTPlanGeometry == "TREATMENT_DEVICE"
+    assert "ReferencedStructureSetSequence" not in plan
+    assert plan.DoseReferenceSequence[0].DoseReferenceStructureType == "SITE"

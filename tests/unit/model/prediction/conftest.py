@@ -14,7 +14,7 @@ from model.prediction.predictor import Predictor
 def small_manifest(tiny_manifest: Manifest) -> Manifest:
     """Pixels of the small patient's own size, and a schedule short enough for the ancestral sampler."""
     grid = NetworkGrid(rows=32, columns=32, pixel_spacing_mm=10.0, slice_spacing_mm=2.5)
-    schedule = Schedule(steps=12, first=0.02, last=0.6)
+    schedule = Schedule(steps=8, first=0.02, last=0.7)
     defaults = tiny_manifest.defaults.model_copy(update={"start_step": 5})
     return tiny_manifest.model_copy(update={"grid": grid, "schedule": schedule, "defaults": defaults})
 

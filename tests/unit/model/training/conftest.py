@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from model.case import Case
 from model.checkpoint.manifest import Architecture, Channel, NetworkGrid
@@ -14,15 +13,6 @@ from model.training.case_file import save_case
 from model.training.slices import Recipe, SliceSampler, load_training_cases
 
 ARCHITECTURE = Architecture(widths=(8, 8, 8, 8, 8), heads=2, groups=4)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Networks this small are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
