@@ -66,10 +66,12 @@ def find_checkpoints(folders: Sequence[Path] = (SHIPPED,)) -> dict[str, Checkpoi
     Raises
     ------
     CheckpointError
-        If one cannot be used, or two have the same name.
+        If a folder is absent, a checkpoint cannot be used, or two have the same name.
     """
     found: dict[str, Checkpoint] = {}
     for folder in folders:
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}, where checkpoints should be, is no folder")
         for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
             checkpoint = open_checkpoint(manifest.parent)
             if checkpoint.manifest.name in found:

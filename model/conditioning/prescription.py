@@ -12,6 +12,9 @@ HIGHEST_PLAUSIBLE_GY = 100.0
 """No course of external radiotherapy lies outside these; a number outside is a slip of unit (cGy) or of reading."""
 
 
+AGREEMENT_GY = 0.01
+"""Doses that differ by less are the same number, written twice."""
+
 _DOSE = re.compile(
     r"(?<![0-9.,])([0-9]+(?:[.,][0-9]+)?)(?![.,]?[0-9]|\s*(?:(?:mm|cm|fx|fr|fractions?)(?![a-z])|%))"
     r"\s*(c?gy)?(?:\s*x\s*([0-9]+))?",
@@ -101,11 +104,19 @@ def resolve_prescription(
             f"implausible prescription {implausible}: expected {LOWEST_PLAUSIBLE_GY} to {HIGHEST_PLAUSIBLE_GY} Gy",
             code="prescription-implausible",
         )
-    warnings = tuple(
+    warnings = [
         f"'prescription_gy' gives {named[name]:g} Gy for {name}, the plan {plan[name]:g} Gy; the parameter is used"
         for name in sorted(set(named) & set(plan))
-        if abs(named[name] - plan[name]) > 0.01
-    )
+        if abs(named[name] - plan[name]) > AGREEMENT_GY
+    ]
+    warnings += [
+        f"the name {name} tells {in_names[name]:g} Gy, but {doses[name]:g} Gy is prescribed and used"
+        for name in sorted(in_names)
+        if abs(in_names[name] - doses[name]) > AGREEMENT_GY
+    ]
+    if plan and any(name not in plan and name not in named for name in doses):
+        only_named = ", ".join(name for name in doses if name not in plan and name not in named)
+        warnings.append(f"the plan prescribes nothing to {only_named}; the dose in the name is used")
     sources: list[PrescriptionSource] = [
         "parameter" if name in named else "plan" if name in plan else "structure-name" for name in doses
     ]
@@ -113,4 +124,4 @@ def resolve_prescription(
         {target.name: doses[target.name] for target in targets},
         parameter_fractions or plan_fractions,
         max(sources, key=sources.count),
-    ), warnings
+    ), tuple(warnings)
