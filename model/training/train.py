@@ -46,7 +46,7 @@ class TrainingOptions:
         Weight of the coarse head's L1 in stage 2; 0 is the paper.
     early_share
         Share of stage 2's draws of t that fall below `start_step` rather than anywhere in 1 … T; 0 is the paper. A
-        reverse process that begins at `start_step` never sees a later t.
+        reverse process that begins there never sees a later t. The checkpoint's default may begin earlier still.
     ema_decay
         Of the weights' exponential moving average, which is what is shipped.
     """
