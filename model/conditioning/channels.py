@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from model.case import EXTERNAL, Case
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
+from model.conditioning.beams import fields_of, open_fields, relative_electron_density
 from model.conditioning.framing import Framing
 from model.conditioning.site import Site
 
@@ -29,12 +30,15 @@ class Conditioning:
         (slices, rows, columns) share of each network pixel that lies in the patient.
     channels
         In the order of the manifest.
+    warnings
+        What was assumed because the case does not say.
     """
 
     framing: Framing
     planes: dict[Channel, Images]
     external: Images
     channels: tuple[Channel, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def slice_count(self) -> int:
@@ -51,11 +55,12 @@ class Conditioning:
         for k, channel in enumerate(self.channels):
             step = round(channel.offset_mm / self.framing.slice_spacing_mm)
             neighbours = np.clip(wanted + step, 0, self.slice_count - 1)
-            images[:, k] = self.planes[_in_plane(channel)][neighbours]
+            images[:, k] = self.planes[in_plane(channel)][neighbours]
         return images
 
 
-def _in_plane(channel: Channel) -> Channel:
+def in_plane(channel: Channel) -> Channel:
+    """Return the channel that shows the slice itself."""
     return channel.model_copy(update={"offset_mm": 0.0})
 
 
@@ -67,16 +72,68 @@ def condition(
     Raises
     ------
     ValueError
-        If the case's grid is oblique or its outline is empty.
+        If the case's grid is oblique or its outline is empty, or if beams are wanted and neither the case nor the site
+        has any.
     """
     canonical = case.grid.canonical()
     external = case.grid.to_canonical(case.external)
     framing = Framing.of(external, canonical, grid)
     outline = framing.images(external)
     planes: dict[Channel, Images] = {}
-    for channel in dict.fromkeys(_in_plane(c) for c in channels):
-        planes[channel] = _plane(channel, case, site, framing, normalisation)
-    return Conditioning(framing, planes, outline, tuple(channels))
+    wanted = dict.fromkeys(in_plane(c) for c in channels)
+    of_beams = [channel for channel in wanted if channel.kind in {"open-fields", "open-field-sector"}]
+    warnings: list[str] = []
+    if of_beams:
+        planes, warning = _beam_planes(of_beams, case, site, framing)
+        warnings += [warning] if warning else []
+    for channel in wanted:
+        if channel not in planes:
+            planes[channel] = _plane(channel, case, site, framing, normalisation)
+    return Conditioning(framing, planes, outline, tuple(channels), tuple(warnings))
+
+
+def _beam_planes(
+    channels: Sequence[Channel], case: Case, site: Site, framing: Framing
+) -> tuple[dict[Channel, Images], str | None]:
+    """Open-field doses by channel, and what was assumed about the beams.
+
+    A sum over all beams is scaled to a mean of 1 over its target; a sector's is the mean of its beams, as `open_fields`
+    gives them.
+    """
+    fields, warning = fields_of(case, site.gantry_deg)
+    density = framing.images(
+        case.grid.to_canonical(relative_electron_density(np.asarray(case.hu, np.float32)) * case.external)
+    )
+    prescribed = case.target_map_gy()
+    relative = prescribed / case.prescription.highest_gy
+    lowest = {level.name: level.relative_dose for level in site.target_levels}
+    sums = {c: np.zeros(density.shape, np.float32) for c in channels}
+    regions = {"": framing.images(case.grid.to_canonical(prescribed > 0))}
+    for channel in channels:
+        if channel.kind == "open-fields":
+            above = [
+                d for d in np.unique(relative) if d and lowest[site.level_of(float(d)).name] >= lowest[channel.name]
+            ]
+            regions[channel.name] = framing.images(case.grid.to_canonical(np.isin(relative, above)))
+    sectors = [channel for channel in channels if channel.kind == "open-field-sector"]
+    beams_in = dict.fromkeys(sectors, 0)
+    for field, doses in zip(fields, open_fields(density, list(regions.values()), framing, fields), strict=True):
+        by_region = dict(zip(regions, doses, strict=True))
+        for channel in channels:
+            if channel.kind == "open-fields":
+                sums[channel] += by_region[channel.name]
+        if sectors:
+            nearest = min(sectors, key=lambda c: abs((field.gantry_deg - float(c.name) + 180) % 360 - 180))
+            sums[nearest] += by_region[""]
+            beams_in[nearest] += 1
+    for channel, summed in sums.items():
+        if channel.kind == "open-fields":
+            target = regions[channel.name]
+            share = float((summed * target).sum())
+            summed *= float(target.sum()) / share if share else 0.0  # noqa: PLW2901 - in place
+        else:
+            summed /= max(beams_in[channel], 1)  # noqa: PLW2901 - in place
+    return sums, warning
 
 
 def _plane(channel: Channel, case: Case, site: Site, framing: Framing, normalisation: Normalisation) -> Images:

@@ -45,5 +45,7 @@ CHANNELS = (
     *_WITH_NEIGHBOURS,
     Channel(kind="target-distance"),
     *(Channel(kind="organ", name=organ.name) for organ in SITE.organs),
+    *(Channel(kind="open-fields", name=level.name) for level in SITE.target_levels),
+    *(Channel(kind="open-field-sector", name=f"{angle:g}") for angle in SITE.gantry_deg),
     *(c.model_copy(update={"offset_mm": offset}) for offset in _NEIGHBOURS_MM for c in _WITH_NEIGHBOURS),
 )
