@@ -1,14 +1,33 @@
 """The manifest of a checkpoint. Reading one needs no torch, so that the API can answer what it serves."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.conditioning.site import Site
 
-Sampler = Literal["ancestral", "ddim", "coarse-ddim", "coarse"]
+Sampler = Literal["ancestral", "ddim", "coarse-ddim", "coarse", "regression"]
 """``ancestral``: Eq. 8 from pure noise, all T steps. ``ddim``: DDIM from pure noise. ``coarse-ddim``: DDIM from the
-encoder's coarse dose, noised to a middle step. ``coarse``: the encoder's own regression, no diffusion."""
+encoder's coarse dose, noised to a middle step. ``coarse``: the encoder's own regression, no diffusion. ``regression``:
+the output of a network that is no diffusion model."""
+
+NetworkKind = Literal["diffdp", "baseline", "unet", "gan", "deeplabv3plus", "c3d", "prunet"]
+"""The paper's systems (its Tables 1 and 2); `model.networks` holds them."""
+
+SAMPLERS_OF: Mapping[NetworkKind, tuple[Sampler, ...]] = {
+    "diffdp": ("ancestral", "ddim", "coarse-ddim", "coarse"),
+    "baseline": ("ancestral", "ddim"),
+    "unet": ("regression",),
+    "gan": ("regression",),
+    "deeplabv3plus": ("regression",),
+    "c3d": ("regression",),
+    "prunet": ("regression",),
+}
+"""What each kind of network can do."""
+
+WITHOUT_CHANCE: tuple[Sampler, ...] = ("coarse", "regression")
+"""Samplers that draw nothing: all their samples are the same, so one is enough."""
 
 
 class _Frozen(BaseModel):
@@ -18,11 +37,13 @@ class _Frozen(BaseModel):
 class Channel(_Frozen):
     """One input image of the structure encoder.
 
-    `kind` is ``ct``, ``external``, ``organ`` (with the organ's name), ``target`` (with the level's name) or
-    ``target-distance``; `offset_mm` takes it from the slice that lies so much further towards the head.
+    `kind` is ``ct``, ``external``, ``organ`` (with the organ's name), ``target`` (with the level's name),
+    ``target-distance``, ``open-fields`` (with a level's name: all beams, shaped to the targets of that level and above)
+    or ``open-field-sector`` (with a gantry angle in degrees: the beams for which, of all such channels, this angle is
+    the nearest, shaped to all targets); `offset_mm` takes it from the slice that lies so much further towards the head.
     """
 
-    kind: Literal["ct", "external", "organ", "target", "target-distance"]
+    kind: Literal["ct", "external", "organ", "target", "target-distance", "open-fields", "open-field-sector"]
     name: str = ""
     offset_mm: float = 0.0
 
@@ -54,15 +75,16 @@ class Normalisation(_Frozen):
 
 
 class Architecture(_Frozen):
-    """Sizes of DiffDP's structure encoder and noise predictor.
+    """Kind and sizes of a network.
 
-    `widths` holds the channels of the stem's level and the four below; `heads` of all attention blocks.
+    `widths` holds the channels of its levels, from full resolution down; `heads` is that of attention, where there is
+    any, `groups` that of group normalisation.
     """
 
-    kind: Literal["diffdp"] = "diffdp"
-    widths: tuple[int, int, int, int, int]
-    heads: int
-    groups: int
+    kind: NetworkKind = "diffdp"
+    widths: tuple[int, ...] = Field(min_length=3)
+    heads: int = Field(default=4, ge=1)
+    groups: int = Field(default=8, ge=1)
 
 
 class Schedule(_Frozen):
@@ -80,22 +102,27 @@ class SamplerDefaults(_Frozen):
     """
 
     sampler: Sampler
-    steps: int = Field(ge=1)
-    samples: int = Field(ge=1)
-    start_step: int = Field(ge=1)
+    steps: int = Field(1, ge=1)
+    samples: int = Field(1, ge=1)
+    start_step: int = Field(1, ge=1)
 
 
 class Training(_Frozen):
-    """What the weights were made from."""
+    """What the weights were made from.
+
+    `budget` is what the recipe allowed, `steps` the batches by stage, `recipe` the whole of it
+    (`model.training.recipe.Recipe`), `started_from` the hash of the weights that the training began with, if any.
+    """
 
     data: str
     patients: int
     validation_patients: int
     simulated: bool
     budget: str
-    loss: str
     steps: dict[str, int]
     software: dict[str, str]
+    recipe: dict[str, object]
+    started_from: str | None = None
 
 
 class Manifest(_Frozen):
@@ -117,3 +144,14 @@ class Manifest(_Frozen):
     training: Training
     figures_of_merit: dict[str, float | str]
     weights_sha256: str
+
+    @property
+    def samplers(self) -> tuple[Sampler, ...]:
+        """What the network can do."""
+        return SAMPLERS_OF[self.architecture.kind]
+
+    @model_validator(mode="after")
+    def _default_is_possible(self) -> Self:
+        if self.defaults.sampler not in self.samplers:
+            raise ValueError(f"a network of kind {self.architecture.kind} cannot sample by {self.defaults.sampler}")
+        return self

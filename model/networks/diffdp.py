@@ -4,10 +4,12 @@
 |--------------------------|--------------------------------------------------------------|
 | `StructureEncoder`       | g, five steps; exports x_e                                   |
 | `CoarseDecoder`          | the decoding half that g is pre-trained with, L1 against y   |
-| `NoisePredictor`         | f(x_e, y_t, γ_t), six-level U-Net                            |
+| `NoisePredictor`         | f(x_e, y_t, γ_t): a `NoiseUNet` of six levels and the fusion |
 | `structure` (six maps)   | x_e = g(x): the stem's output and those of the five steps    |
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 
 from model.checkpoint.manifest import Architecture
 from model.networks.blocks import Attention, ConvBlock, Down, NoiseEmbedding, ResBlock, Up
+from model.networks.system import DiffusionNetwork, Features, in_float32
 
-Features = tuple[Tensor, ...]
-"""Six maps (B, C_k, H / s_k, W / s_k) with s = 1, 2, 4, 8, 16, 16."""
+LEVELS = 5
+"""Steps of the encoders; the features are six maps (B, C_k, H / s_k, W / s_k) with s = 1, 2, 4, 8, 16, 16."""
 
 ADDED_LEVELS = 3
 """Levels whose structure features are added (the stem's and the following two); the last three are attended to."""
@@ -77,12 +80,6 @@ class Decoder(nn.Module):
         return images
 
 
-def _in_float32(head: nn.Module, images: Tensor) -> Tensor:
-    """Apply a head without autocast: bfloat16 would round a dose near the prescription to steps of 0.1 Gy."""
-    with torch.autocast(images.device.type, enabled=False):
-        return head(images.float())  # type: ignore[no-any-return]
-
-
 class CoarseDecoder(nn.Module):
     """The decoding half with which g is pre-trained; its output is a coarse dose ŷ of its own."""
 
@@ -93,20 +90,27 @@ class CoarseDecoder(nn.Module):
 
     def forward(self, structure: Features) -> Tensor:
         """Map x_e to the coarse dose ŷ (B, 1, H, W) in network units."""
-        return _in_float32(self.head, self.decoder(structure[-1], structure[:-1]))
+        return in_float32(self.head, self.decoder(structure[-1], structure[:-1]))
 
 
-class NoisePredictor(nn.Module):
-    """f: the noise ε in y_t, from y_t, the structure features x_e and the noise intensity γ_t."""
+class NoiseUNet(nn.Module, ABC):
+    """Six-level U-Net that predicts the noise ε in y_t; subclasses say how it learns of the structure.
 
-    def __init__(self, architecture: Architecture) -> None:
+    Parameters
+    ----------
+    inputs
+        Number of channels that the stem gets.
+    attended
+        Widths of the levels, the last of the encoder, at which structure features are attended to.
+    """
+
+    def __init__(self, inputs: int, architecture: Architecture, attended: Sequence[int] = ()) -> None:
         super().__init__()
         widths, groups, heads = architecture.widths, architecture.groups, architecture.heads
         embedding = 4 * widths[0]
         self.embedding = NoiseEmbedding(embedding)
-        self.stem = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.blocks, self.downs = _encoding_steps(architecture, embedding)
-        attended = (*widths, widths[-1])[ADDED_LEVELS:]
         self.cross_attentions = nn.ModuleList(Attention(width, heads, groups) for width in attended)
         self.bottleneck_in = ResBlock(widths[-1], widths[-1], groups, embedding)
         self.self_attention = Attention(widths[-1], heads, groups)
@@ -117,35 +121,63 @@ class NoisePredictor(nn.Module):
             nn.Conv2d(widths[0], 1, 3, padding=1),
         )
 
+    @abstractmethod
+    def enter(self, structure: Features, noisy: Tensor) -> Tensor:
+        """Map structure and y_t (B, 1, H, W) to the first level's features (B, widths[0], H, W)."""
+
+    def fuse(self, level: int, images: Tensor, structure: Features) -> Tensor:  # noqa: ARG002 - for those that do
+        """Let a level's features learn of the structure; here they do not."""
+        return images
+
     def forward(self, structure: Features, noisy: Tensor, gamma: Tensor) -> Tensor:
         """Map x_e, y_t (B, 1, H, W) and γ_t (B,) to the predicted noise ε (B, 1, H, W)."""
         noise = self.embedding(gamma)
-        features = [self.stem(noisy) + structure[0]]
+        features = [self.enter(structure, noisy)]
         for level, (block, down) in enumerate(zip(self.blocks, self.downs, strict=True), start=1):
-            images = down(block(features[-1], noise))
-            if level < ADDED_LEVELS:
-                images = images + structure[level]
-            else:
-                images = self.cross_attentions[level - ADDED_LEVELS](images, structure[level])
-            features.append(images)
+            features.append(self.fuse(level, down(block(features[-1], noise)), structure))
         deepest = self.bottleneck_in(features[-1], noise)
         deepest = self.self_attention(deepest, deepest)
         deepest = self.bottleneck_out(deepest, noise)
-        return _in_float32(self.head, self.decoder(deepest, tuple(features[:-1]), noise))
+        return in_float32(self.head, self.decoder(deepest, tuple(features[:-1]), noise))
 
 
-class DiffDP(nn.Module):
+class NoisePredictor(NoiseUNet):
+    """f: the noise ε in y_t, from y_t, the structure features x_e and the noise intensity γ_t."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        widths = architecture.widths
+        super().__init__(1, architecture, attended=(*widths, widths[-1])[ADDED_LEVELS:])
+
+    def enter(self, structure: Features, noisy: Tensor) -> Tensor:
+        """Apply the stem to y_t and add the structure's."""
+        return self.stem(noisy) + structure[0]  # type: ignore[no-any-return]
+
+    def fuse(self, level: int, images: Tensor, structure: Features) -> Tensor:
+        """Add the structure's features, from level `ADDED_LEVELS` on attend to them."""
+        if level < ADDED_LEVELS:
+            return images + structure[level]
+        return self.cross_attentions[level - ADDED_LEVELS](images, structure[level])  # type: ignore[no-any-return]
+
+
+class DiffDP(DiffusionNetwork):
     """The three parts under one roof, so that they are saved, loaded and averaged together."""
 
     def __init__(self, channels: int, architecture: Architecture) -> None:
-        super().__init__()
-        self.channels, self.architecture = channels, architecture
+        super().__init__(channels, architecture)
+        if len(architecture.widths) != LEVELS:
+            raise ValueError(f"DiffDP has {LEVELS} widths, got {architecture.widths}")
         self.encoder = StructureEncoder(channels, architecture)
         self.coarse = CoarseDecoder(architecture)
         self.predictor = NoisePredictor(architecture)
 
-    def on(self, device: torch.device) -> "DiffDP":
-        """Move to a device, in the memory layout in which convolutions are fastest, and return self."""
-        self.to(device)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return self
+    def encode(self, images: Tensor) -> Features:
+        """Map structure images x (B, channels, H, W) to x_e = g(x)."""
+        return self.encoder(images)  # type: ignore[no-any-return]
+
+    def coarse_dose(self, features: Features) -> Tensor:
+        """Map x_e to the coarse dose ŷ (B, 1, H, W)."""
+        return self.coarse(features)  # type: ignore[no-any-return]
+
+    def predict_noise(self, features: Features, noisy: Tensor, gamma: Tensor) -> Tensor:
+        """Return f(x_e, y_t, γ_t)."""
+        return self.predictor(features, noisy, gamma)  # type: ignore[no-any-return]

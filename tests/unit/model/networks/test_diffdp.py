@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.checkpoint.manifest import Architecture
-from model.conditioning import head_and_neck
+from model.checkpoint.store import Checkpoint, find_checkpoints
 from model.networks.blocks import Attention, ResBlock
 from model.networks.diffdp import DiffDP
-from model.training.run import DEFAULT_ARCHITECTURE
 
 ARCHITECTURE = Architecture(widths=(8, 12, 16, 20, 24), heads=2, groups=4)
 CHANNELS = 5
@@ -27,6 +27,12 @@ def network() -> DiffDP:
         if isinstance(module, Attention):
             nn.init.normal_(module.output.weight, std=0.3)
     return network
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Checkpoint:
+    """The checkpoint that comes with the package."""
+    return find_checkpoints()["hn-openkbp"]
 
 
 class Seen:
@@ -168,8 +174,8 @@ def attention(width: int) -> int:
     return 2 * 2 * width + 4 * convolution(width, width, 1)
 
 
-def test_the_shipped_architecture_has_the_size_it_should_have():
-    channels, widths = len(head_and_neck.CHANNELS), DEFAULT_ARCHITECTURE.widths
+def test_the_shipped_architecture_has_the_size_it_should_have(shipped):
+    channels, widths = len(shipped.manifest.channels), shipped.manifest.architecture.widths
     steps = list(pairwise(widths))
     embedding = 4 * widths[0]
     downs = sum(convolution(i, o, 3) for i, o in steps)
@@ -190,9 +196,16 @@ def test_the_shipped_architecture_has_the_size_it_should_have():
         + 2 * widths[0]
         + convolution(widths[0], 1, 3)
     )
-    network = DiffDP(channels, DEFAULT_ARCHITECTURE)
+    network = DiffDP(channels, shipped.manifest.architecture)
     counts = [
         sum(p.numel() for p in part.parameters()) for part in (network.encoder, network.coarse, network.predictor)
     ]
     assert counts == [encoder, coarse, predictor]
     assert 2 * sum(counts) < 40e6  # bytes at half precision: what git may hold
+
+
+def test_its_keys_are_those_of_the_shipped_checkpoint(shipped):
+    network = DiffDP(len(shipped.manifest.channels), shipped.manifest.architecture)
+    with safe_open(shipped.weights, "pt") as stored:
+        shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118 - no mapping
+    assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == shapes
