@@ -1,13 +1,18 @@
-"""Cases on disk, for training: one compressed ``.npz`` each, without pickles."""
+"""Cases on disk, for training: one compressed ``.npz`` each, without pickles.
+
+Files from before beams were kept have no entry for them and give cases without beams.
+"""
 
 import json
 import zlib
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from model.case import Case, Prescription, Structure, VoxelGrid
+from model.case import Beam, Case, Prescription, Structure, VoxelGrid
 from model.errors import DatasetError
 
 Direction = tuple[float, float, float]
@@ -17,7 +22,9 @@ DOSE_STEP_GY = 0.01
 
 
 def save_case(case: Case, path: Path) -> None:
-    """Write a case with its reference dose.
+    """Write a case with its reference dose; a reader sees the whole file or none.
+
+    Hounsfield units are rounded, and those that 16 bits cannot hold are the nearest that they can.
 
     Raises
     ------
@@ -41,18 +48,24 @@ def save_case(case: Case, path: Path) -> None:
         "structures": [{"name": name, "kind": case.structures[name].kind} for name in names],
         "prescription_gy": dict(case.prescription.dose_gy),
         "fractions": case.prescription.fractions,
+        "beams": [asdict(beam) for beam in case.beams],
     }
+    bounds = np.iinfo(np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            hu=np.round(case.hu).astype(np.int16),
-            labels=labels,
-            dose=steps.astype(np.uint16),
-            description=np.frombuffer(json.dumps(description).encode(), np.uint8),
-        )
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                hu=np.clip(np.round(case.hu), bounds.min, bounds.max).astype(np.int16),
+                labels=labels,
+                dose=steps.astype(np.uint16),
+                description=np.frombuffer(json.dumps(description).encode(), np.uint8),
+            )
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_case(path: Path) -> Case:
@@ -77,11 +90,17 @@ def load_case(path: Path) -> Case:
                 for s in description["structures"]
             },
             prescription=Prescription(description["prescription_gy"], description["fractions"], "data-set"),
+            beams=tuple(_beam(beam) for beam in description.get("beams", [])),
             dose_gy=(dose * np.float32(DOSE_STEP_GY)).astype(np.float32),
             identifier=description["identifier"],
         )
     except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not a case: {error}") from error
+
+
+def _beam(stored: dict[str, Any]) -> Beam:
+    isocentre = stored["isocentre_mm"]
+    return Beam(tuple(stored["gantry_deg"]), isocentre and tuple(isocentre), stored["couch_deg"])
 
 
 def _axes(rows: list[list[float]]) -> tuple[Direction, Direction, Direction]:

@@ -1,11 +1,12 @@
 """Case files: there and back, and what is refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from model.case import Case, Structure
+from model.case import Beam, Case, Structure
 from model.errors import DatasetError
 from model.training.case_file import DOSE_STEP_GY, case_files, load_case, save_case
 
@@ -15,6 +16,7 @@ def assert_same(found: Case, expected: Case) -> None:
     assert found.identifier == expected.identifier
     assert dict(found.prescription.dose_gy) == dict(expected.prescription.dose_gy)
     assert found.prescription.fractions == expected.prescription.fractions
+    assert found.beams == expected.beams
     np.testing.assert_array_equal(found.hu, expected.hu)
     np.testing.assert_allclose(found.dose_gy, expected.dose_gy, atol=DOSE_STEP_GY / 2 + 1e-5)
     assert list(found.structures) == list(expected.structures)
@@ -34,6 +36,38 @@ def test_a_case_keeps_its_orientation(block_case, reorient, tmp_path):
     case = reorient(block_case, (2, 0, 1), (True, False, True))
     save_case(case, tmp_path / "case.npz")
     assert_same(load_case(tmp_path / "case.npz"), case)
+
+
+def test_beams_are_kept_and_older_files_have_none(block_case, tmp_path):
+    path = tmp_path / "case.npz"
+    beams = (Beam((40.0,), (1.0, -2.5, 3.1)), Beam((350.0, 0.0, 10.5), None, 15.0))
+    save_case(replace(block_case, beams=beams), path)
+    assert_same(load_case(path), replace(block_case, beams=beams))
+
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    description = json.loads(arrays["description"].tobytes())
+    del description["beams"]
+    np.savez(path, **arrays | {"description": np.frombuffer(json.dumps(description).encode(), np.uint8)})
+    assert_same(load_case(path), block_case)
+
+
+def test_hounsfield_units_never_wrap_around(block_case, tmp_path):
+    hu = block_case.hu.astype(np.float32)
+    hu[0, 0, :3] = (-33792.0, 64511.0, 7.4)
+    save_case(replace(block_case, hu=hu), tmp_path / "case.npz")
+    assert load_case(tmp_path / "case.npz").hu[0, 0, :3].tolist() == [-32768, 32767, 7]
+
+
+def test_a_case_that_cannot_be_written_leaves_nothing(block_case, tmp_path, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        save_case(block_case, tmp_path / "case.npz")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_32_structures_fit_and_33_do_not(block_case, tmp_path):
