@@ -28,8 +28,8 @@ def tiny_manifest() -> Manifest:
         defaults=SamplerDefaults(sampler="coarse-ddim", steps=2, samples=1, start_step=250),
         site=head_and_neck.SITE,
         training=Training(
-            data="none", patients=0, validation_patients=0, simulated=False, budget="none", loss="none", steps={},
-            software={},
+            data="none", patients=0, validation_patients=0, simulated=False, budget="none", steps={},
+            software={}, recipe={},
         ),
         figures_of_merit={},
         weights_sha256="",

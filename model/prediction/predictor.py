@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 
 from model.case import Case
-from model.checkpoint.manifest import Manifest, Sampler
+from model.checkpoint.manifest import WITHOUT_CHANCE, Manifest, Sampler, SamplerDefaults
 from model.checkpoint.store import Checkpoint
 from model.conditioning.channels import Conditioning, condition, dose_from_network
 from model.diffusion.reverse import ancestral, ddim
 from model.diffusion.schedule import NoiseSchedule, add_noise
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
-from model.networks.diffdp import DiffDP, Features
+from model.networks.registry import build
+from model.networks.system import DiffusionNetwork, DoseNetwork, Features, RegressionNetwork
 
 SLICES_PER_BATCH = 16
 
@@ -32,7 +34,7 @@ class SamplingOptions:
     sampler
         See `model.checkpoint.manifest.Sampler`.
     steps
-        Denoising steps; ``ancestral`` always takes all T, ``coarse`` none.
+        Denoising steps; ``ancestral`` always takes all T, ``coarse`` and ``regression`` none.
     samples
         Number of samples K whose mean is the dose.
     seed
@@ -49,10 +51,10 @@ class SamplingOptions:
             raise ValueError(f"sampling needs at least one step, one sample and a seed of 0 or more, got {self}")
 
     @classmethod
-    def of(cls, manifest: Manifest, *, seed: int = 0) -> "SamplingOptions":
-        """Return the checkpoint's defaults."""
-        defaults = manifest.defaults
-        return cls(defaults.sampler, defaults.steps, defaults.samples, seed)
+    def by(cls, defaults: SamplerDefaults, *, seed: int = 0) -> "SamplingOptions":
+        """Return a checkpoint's defaults, or what was chosen in their place; one sample where chance has no part."""
+        samples = 1 if defaults.sampler in WITHOUT_CHANCE else defaults.samples
+        return cls(defaults.sampler, defaults.steps, samples, seed)
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,15 @@ class Prediction:
         Seconds spent in the network.
     warnings
         What a user should know.
+    samples_gy
+        (K, slices, rows, columns) the samples themselves, if they were asked for.
     """
 
     dose_gy: NDArray[np.float32]
     spread_gy: NDArray[np.float32] | None
     network_s: float
     warnings: tuple[str, ...]
+    samples_gy: NDArray[np.float32] | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -108,7 +113,7 @@ def choose_device(name: str) -> torch.device:
 class Predictor:
     """A network with its manifest, on a device, ready to predict any number of cases."""
 
-    def __init__(self, network: DiffDP, manifest: Manifest, device: torch.device) -> None:
+    def __init__(self, network: DoseNetwork, manifest: Manifest, device: torch.device) -> None:
         self.network = network.on(device).eval()
         self.manifest, self.device = manifest, device
         self.schedule = NoiseSchedule(**manifest.schedule.model_dump())
@@ -126,8 +131,9 @@ class Predictor:
         """
         manifest = checkpoint.manifest
         try:
-            network = DiffDP(len(manifest.channels), manifest.architecture)
-            network.load_state_dict({k: v.float() for k, v in load_file(checkpoint.weights).items()})
+            network = build(len(manifest.channels), manifest.architecture)
+            stored = load_file(checkpoint.weights)
+            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
         except (RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the weights of {manifest.name} do not fit its architecture: {error}") from error
         return cls(network, manifest, choose_device(device))
@@ -141,6 +147,7 @@ class Predictor:
         progress: Callable[[Progress], None] = lambda _: None,
         cancelled: Callable[[], bool] = lambda: False,
         slices_per_batch: int = SLICES_PER_BATCH,
+        keep_samples: bool = False,
     ) -> Prediction:
         """Predict the dose of a case.
 
@@ -150,93 +157,126 @@ class Predictor:
             Called after every denoising step.
         cancelled
             Asked after every denoising step.
+        slices_per_batch
+            Slices that go through the network together; a volumetric network takes all at once.
+        keep_samples
+            Whether to return the samples as well as their mean.
 
         Raises
         ------
         Cancelled
             If `cancelled` said so.
         PredictionError
-            If the dose is not finite.
+            If the dose is not finite, or the network cannot sample in this way.
         """
         manifest = self.manifest
+        if options.sampler not in manifest.samplers:
+            raise PredictionError(
+                f"{manifest.name} cannot sample by {options.sampler}, only by {', '.join(manifest.samplers)}",
+                code="sampler-unknown",
+            )
         conditioning = condition(case, manifest.site, manifest.grid, manifest.channels, manifest.normalisation)
         total = conditioning.slice_count
-        batches = [
-            np.arange(first, min(first + slices_per_batch, total)) for first in range(0, total, slices_per_batch)
-        ]
-        per_slice = self._evaluations(options)
+        together = total if self.network.volumetric else slices_per_batch
+        per_slice = self.evaluations(options)
         began = perf_counter()
         evaluated = 0
-        means, spreads = [], []
-        for slices in batches:
-            mean = torch.zeros(len(slices), *conditioning.external.shape[1:])
-            squares = torch.zeros_like(mean)
-            structure, coarse = self._encode(conditioning, slices)
-            for sample in range(options.samples):
-                image = coarse
-                for step in self._reverse(structure, coarse, options, sample, slices):
-                    image = step
+        samples = np.empty((options.samples, *conditioning.external.shape), np.float32)
+        for first in range(0, total, together):
+            slices = np.arange(first, min(first + together, total))
+            for sample, images in enumerate(self._samples(conditioning, slices, options)):
+                last = None
+                for image in images:
+                    last = image
                     evaluated += len(slices)
-                    progress(Progress(evaluated / (per_slice * total), int(slices[0]), total))
+                    progress(Progress(evaluated / (per_slice * total), first, total))
                     if cancelled():
                         raise Cancelled("the prediction was cancelled")
-                drawn = image[:, 0].float().cpu()
-                delta = drawn - mean
-                mean += delta / (sample + 1)
-                squares += delta * (drawn - mean)  # Welford: no sum of squares to cancel
-            means.append(mean.numpy())
-            spreads.append((squares / max(options.samples - 1, 1)).sqrt().numpy())
+                assert last is not None  # noqa: S101 - every sampler takes a step
+                samples[sample, slices] = last[:, 0].float().cpu().numpy()
             progress(Progress((int(slices[-1]) + 1) / total, int(slices[-1]) + 1, total))
         network_s = perf_counter() - began
-
-        highest_gy = case.prescription.highest_gy
-        mean_images = np.concatenate(means)
-        if not np.isfinite(mean_images).all():
+        if not np.isfinite(samples).all():
             raise PredictionError("the network's output is not finite", code="dose-not-finite")
-        dose = dose_from_network(mean_images, highest_gy, manifest.normalisation)
+
+        def dose_gy(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            dose = dose_from_network(images, case.prescription.highest_gy, manifest.normalisation)
+            return self._to_case(case, conditioning, dose)
+
         spread = None
         if options.samples > 1:
-            scale_gy = highest_gy / manifest.normalisation.dose_scale
-            spread = self._to_case(case, conditioning, np.concatenate(spreads) * np.float32(scale_gy))
+            scale_gy = np.float32(case.prescription.highest_gy / manifest.normalisation.dose_scale)
+            spread = self._to_case(case, conditioning, samples.std(axis=0, ddof=1) * scale_gy)
         return Prediction(
-            self._to_case(case, conditioning, dose), spread, network_s, tuple(_warnings(case, conditioning))
+            dose_gy(samples.mean(axis=0)),
+            spread,
+            network_s,
+            tuple(_warnings(case, conditioning)),
+            np.stack([dose_gy(images) for images in samples]) if keep_samples else None,
         )
 
-    def _evaluations(self, options: SamplingOptions) -> int:
-        """Network evaluations per slice."""
-        steps = {"coarse": 1, "ancestral": self.schedule.steps}.get(options.sampler, options.steps)
+    def evaluations(self, options: SamplingOptions) -> int:
+        """Return how often the noise predictor, or a regression, is evaluated per slice."""
+        steps = {"coarse": 1, "regression": 1, "ancestral": self.schedule.steps}.get(options.sampler, options.steps)
         return steps * options.samples
 
-    def _encode(self, conditioning: Conditioning, slices: NDArray[np.int64]) -> tuple[Features, Tensor]:
-        images = torch.from_numpy(conditioning.structure_images(slices))
-        images = images.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            structure = self.network.encoder(images)
-            coarse = self.network.coarse(structure)
-        # The coarse head learnt nothing outside the patient, the noise predictor that there is no dose
+    def _samples(
+        self, conditioning: Conditioning, slices: NDArray[np.int64], options: SamplingOptions
+    ) -> Iterator[Iterator[Tensor]]:
+        """Yield for each sample the images (slices, 1, rows, columns) after each of its steps."""
+        x = torch.from_numpy(conditioning.structure_images(slices)).to(self.device)
         outside = torch.from_numpy(conditioning.external[slices, None] == 0).to(self.device)
-        return structure, coarse.masked_fill(outside, -self.manifest.normalisation.dose_offset)
+        # No head learnt anything outside the patient, and the noise predictor learnt that there is no dose
+        nothing = -self.manifest.normalisation.dose_offset
+        if isinstance(self.network, RegressionNetwork):
+            dose = self._regress(self.network, x).masked_fill(outside, nothing)
+            yield from (iter([dose]) for _ in range(options.samples))
+            return
+        assert isinstance(self.network, DiffusionNetwork)  # noqa: S101 - there is no third kind
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self.network.encode(x.contiguous(memory_format=torch.channels_last))
+            coarse = self.network.coarse_dose(features)
+        if coarse is not None:
+            coarse = coarse.masked_fill(outside, nothing)
+        for sample in range(options.samples):
+            generators = [_generator(options.seed, sample, int(k)) for k in slices]
+            yield self._reverse(self.network, features, coarse, options, generators, tuple(outside.shape[1:]))
+
+    def _regress(self, network: RegressionNetwork, x: Tensor) -> Tensor:
+        """Map structure images (slices, channels, rows, columns) to doses (slices, 1, rows, columns)."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            if not network.volumetric:
+                return network(x.contiguous(memory_format=torch.channels_last))[-1]  # type: ignore[no-any-return]
+            # The last slice again, until their number is one that the network takes
+            missing = -len(x) % network.multiple
+            stack = functional.pad(x.movedim(0, 1)[None], (0, 0, 0, 0, 0, missing), mode="replicate")
+            dose: Tensor = network(stack.contiguous(memory_format=torch.channels_last_3d))[-1]
+        return dose[0, :, : len(x)].movedim(1, 0)
 
     def _reverse(
-        self, structure: Features, coarse: Tensor, options: SamplingOptions, sample: int, slices: NDArray[np.int64]
+        self,
+        network: DiffusionNetwork,
+        features: Features,
+        coarse: Tensor | None,
+        options: SamplingOptions,
+        generators: list[torch.Generator],
+        shape: tuple[int, ...],
     ) -> Iterator[Tensor]:
-        generators = [_generator(options.seed, sample, int(k)) for k in slices]
-
         def draw() -> Tensor:
-            images = [torch.randn(coarse.shape[1:], generator=generator) for generator in generators]
-            return torch.stack(images).to(self.device)
+            return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
 
         def predict_noise(noisy: Tensor, gamma: float) -> Tensor:
             intensity = torch.full((len(noisy),), gamma, device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
-                return self.network.predictor(structure, noisy, intensity)  # type: ignore[no-any-return]
+                return network.predict_noise(features, noisy, intensity)
 
-        if options.sampler == "coarse":
-            return iter([coarse])
         if options.sampler == "ancestral":
             return ancestral(draw(), predict_noise, draw, self.schedule)
         if options.sampler == "ddim":
             return ddim(draw(), predict_noise, self.schedule, options.steps)
+        assert coarse is not None  # noqa: S101 - the manifest knows which networks have a coarse head
+        if options.sampler == "coarse":
+            return iter([coarse])
         start = self.manifest.defaults.start_step
         noisy = add_noise(coarse, draw(), float(self.schedule.gamma[start]))
         return ddim(noisy, predict_noise, self.schedule, options.steps, start)
@@ -254,5 +294,6 @@ def _generator(seed: int, sample: int, network_slice: int) -> torch.Generator:
 
 
 def _warnings(case: Case, conditioning: Conditioning) -> Iterator[str]:
+    yield from conditioning.warnings
     if not conditioning.framing.covers(case.grid.to_canonical(case.external)):
         yield "the patient is larger than the network's field; the dose is zero beyond it"

@@ -2,112 +2,156 @@
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.checkpoint.manifest import Architecture, Manifest, Sampler, SamplerDefaults, Schedule
+from model.checkpoint.manifest import Manifest
 from model.checkpoint.manifest import Training as TrainingRecord
 from model.checkpoint.store import MANIFEST, WEIGHTS, Checkpoint, file_sha256
-from model.conditioning import head_and_neck
+from model.diffusion.schedule import NoiseSchedule
+from model.errors import CheckpointError
 from model.evaluation.scores import evaluate
-from model.networks.diffdp import DiffDP
+from model.networks.registry import build
+from model.networks.system import DoseNetwork
 from model.prediction.predictor import Predictor, SamplingOptions, choose_device
 from model.training.case_file import case_files, load_case
-from model.training.slices import Recipe, SliceSampler, load_training_cases
-from model.training.train import Progress, Report, Trainer, TrainingOptions
-
-HEAD_AND_NECK = Recipe(head_and_neck.SITE, head_and_neck.GRID, head_and_neck.CHANNELS, head_and_neck.NORMALISATION)
-DEFAULT_SAMPLER = SamplerDefaults(sampler="coarse-ddim", steps=1, samples=2, start_step=15)
-"""Chosen by the table in docs/results/hn-openkbp.md; choose anew for a network that was trained longer."""
-DEFAULT_ARCHITECTURE = Architecture(widths=(32, 64, 128, 192, 256), heads=4, groups=8)
+from model.training.objectives import objective_of
+from model.training.recipe import Recipe, Stage
+from model.training.slices import SliceSampler, load_training_cases, memory_gib
+from model.training.train import Report, Trainer, Validation
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training's inputs.
+def train(
+    recipe: Recipe,
+    training: Path,
+    validation: Path,
+    folder: Path,
+    device: str,
+    report: Callable[[Report | str], None],
+    start: Checkpoint | None = None,
+    workers: int = 2,
+) -> Trainer:
+    """Train by a recipe until the budgets are spent, from where the run folder says; validate on the way.
 
     Parameters
     ----------
-    name
-        Of the checkpoint.
     training, validation
         Folders of case files.
-    validation_cases
-        Number of validation patients scored while training; all are scored by ``diffdp evaluate``.
+    folder
+        Receives the training's state and log.
+    report
+        Is told what happens.
+    start
+        Whose weights to begin with; its channels and sizes must be the recipe's.
+    workers
+        Threads that read cases.
+
+    Raises
+    ------
+    CheckpointError
+        If `start` is of another kind.
+    DatasetError
+        If cases cannot be read, or the run folder holds another training.
     """
-
-    name: str
-    folder: Path
-    training: Path
-    validation: Path
-    recipe: Recipe
-    architecture: Architecture
-    schedule: Schedule
-    defaults: SamplerDefaults
-    options: TrainingOptions
-    validation_cases: int = 6
-
-
-def train(run: Run, device: str, report: Callable[[Report | str], None], workers: int = 2) -> Trainer:
-    """Train until the budgets are spent, from where the run folder says; validate on the way."""
     chosen = choose_device(device)
-    files = case_files(run.training)
-    cases = load_training_cases(files, run.recipe, workers, lambda done, total: report(f"reading cases {done}/{total}"))
-    sampler = SliceSampler(cases, run.options.crop, np.random.default_rng(run.options.seed))
-    trainer = Trainer(
-        run.folder, len(run.recipe.channels), run.architecture, run.schedule, sampler, run.options, str(chosen)
+    options = recipe.training
+    torch.manual_seed(options.seed)
+    network = build(len(recipe.conditioner.channels), recipe.network) if start is None else _network_of(start, recipe)
+    network.on(chosen)
+    objective = objective_of(network, options, NoiseSchedule(**recipe.schedule.model_dump()))
+    files = case_files(training)
+    cases = load_training_cases(
+        files, recipe.conditioner, chosen, workers, lambda done, total: report(f"reading cases {done}/{total}")
     )
-    validation = [load_case(path) for path in case_files(run.validation)[: run.validation_cases]]
+    report(f"{len(cases)} training cases take {memory_gib(cases):.1f} GiB on {chosen}")
+    sampler = SliceSampler(cases, recipe.conditioner.channels, options.crop, options.seed, options.depth)
+    trainer = Trainer(
+        folder,
+        objective,
+        sampler,
+        recipe.stages,
+        options,
+        chosen,
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "cases": [path.stem for path in files],
+            "started_from": _sha256(start),
+        },
+    )
+    scored = [load_case(path) for path in case_files(validation)[: options.validate_patients]]
 
-    def validate(progress: Progress, network: DiffDP) -> dict[str, float]:
-        predictor = Predictor(network, manifest_of(run, trainer, len(files)), chosen)
-        samplers: tuple[Sampler, ...] = (
-            ("coarse",) if progress.stage == "pretrain" else ("coarse", run.defaults.sampler)
-        )
-        scores = {}
-        for name in samplers:
-            options = SamplingOptions(name, run.defaults.steps, run.defaults.samples, seed=0)
-            scores[f"dose_score_gy.{name}"] = evaluate(predictor, validation, options).dose_score_gy
-        report(f"validation on {len(validation)} cases: {scores}")
-        return scores
+    def validate(stage: Stage, network: DoseNetwork) -> Validation:
+        predictor = Predictor(network, manifest_of(recipe, trainer, len(files), len(scored), start), chosen)
+        defaults = recipe.sampler.model_copy(update={"sampler": "coarse"}) if stage == "pretrain" else recipe.sampler
+        scores = evaluate(predictor, scored, SamplingOptions.by(defaults), with_gamma=False)
+        figures = scores.figures()
+        report(f"{stage}: dose score {scores.dose_score_gy:.3f} Gy by {defaults.sampler} on {len(scored)} patients")
+        return Validation(scores.dose_score_gy, figures)
 
     trainer.run(report, validate)
     return trainer
 
 
-def manifest_of(run: Run, trainer: Trainer, patients: int) -> Manifest:
+def train_checkpoint(
+    recipe: Recipe,
+    training: Path,
+    validation: Path,
+    folder: Path,
+    output: Path,
+    device: str,
+    report: Callable[[Report | str], None],
+    start: Checkpoint | None = None,
+) -> None:
+    """Train by a recipe and write the best weights as a checkpoint; see `train`."""
+    trainer = train(recipe, training, validation, folder, device, report, start)
+    manifest = manifest_of(recipe, trainer, len(case_files(training)), len(case_files(validation)), start)
+    write_checkpoint(output, trainer.best_weights(), manifest)
+
+
+def _network_of(start: Checkpoint, recipe: Recipe) -> DoseNetwork:
+    manifest = start.manifest
+    if manifest.architecture != recipe.network or manifest.channels != recipe.conditioner.channels:
+        raise CheckpointError(f"{manifest.name} has other channels or sizes than the recipe; it is no start for it")
+    return Predictor.load(start, "cpu").network
+
+
+def _sha256(start: Checkpoint | None) -> str | None:
+    return None if start is None else start.manifest.weights_sha256
+
+
+def manifest_of(
+    recipe: Recipe, trainer: Trainer, patients: int, validation_patients: int, start: Checkpoint | None = None
+) -> Manifest:
     """Describe a training's result; scores and hash are filled in when they are known."""
-    options, progress = run.options, trainer.progress
+    conditioner, progress = recipe.conditioner, trainer.progress
+    stages = ", ".join(f"{budget} of stage {stage}" for stage, budget in recipe.stages.items())
     return Manifest(
-        name=run.name,
+        name=recipe.name,
         version="1",
-        description="DiffDP for head-and-neck IMRT, trained on OpenKBP. Predicted dose, not for treatment decisions.",
+        description=recipe.description,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        licence="MIT",
-        architecture=run.architecture,
-        channels=run.recipe.channels,
-        grid=run.recipe.grid,
-        normalisation=run.recipe.normalisation,
-        schedule=run.schedule,
-        defaults=run.defaults,
-        site=run.recipe.site,
+        licence=recipe.licence,
+        architecture=recipe.network,
+        channels=conditioner.channels,
+        grid=conditioner.grid,
+        normalisation=conditioner.normalisation,
+        schedule=recipe.schedule,
+        defaults=recipe.sampler,
+        site=conditioner.site,
         training=TrainingRecord(
-            data="OpenKBP (Babier et al., Med. Phys. 48, 2021)",
+            data=recipe.data,
             patients=patients,
-            validation_patients=len(case_files(run.validation)),
-            simulated=False,
-            budget=f"{options.pretrain_minutes:g} min of pre-training, {options.diffusion_minutes:g} min of training, "
-            f"on {trainer.device.type}",
-            loss=f"pre-training: L1 of the coarse dose; training: Eq. 9 with {options.loss.upper()} + "
-            f"{options.coarse_weight:g} x L1 of the coarse dose",
-            steps={"pretrain": progress.pretrain_steps, "diffusion": progress.diffusion_steps},
+            validation_patients=validation_patients,
+            simulated=recipe.simulated,
+            budget=f"{stages}, on {trainer.device.type}",
+            steps=dict(progress.done),
             software={"python": platform.python_version(), "torch": torch.__version__},
+            recipe=recipe.model_dump(mode="json"),
+            started_from=_sha256(start),
         ),
         figures_of_merit={},
         weights_sha256="",
@@ -117,36 +161,14 @@ def manifest_of(run: Run, trainer: Trainer, patients: int) -> Manifest:
 def write_checkpoint(destination: Path, weights: Mapping[str, Tensor], manifest: Manifest) -> None:
     """Write weights at half precision, and the manifest with their hash, into a folder."""
     destination.mkdir(parents=True, exist_ok=True)
-    halved = {name: value.half().contiguous().cpu() for name, value in weights.items()}
+    halved = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in weights.items()}
     save_file(halved, destination / WEIGHTS)
     whole = manifest.model_copy(update={"weights_sha256": file_sha256(destination / WEIGHTS)})
     _write_manifest(destination, whole)
 
 
-def head_and_neck_run(name: str, folder: Path, training: Path, validation: Path, options: TrainingOptions) -> Run:
-    """Return a run with the shipped head-and-neck recipe, sizes and sampler."""
-    return Run(
-        name=name,
-        folder=folder,
-        training=training,
-        validation=validation,
-        recipe=HEAD_AND_NECK,
-        architecture=DEFAULT_ARCHITECTURE,
-        schedule=Schedule(),
-        defaults=DEFAULT_SAMPLER,
-        options=options,
-    )
-
-
-def train_checkpoint(run: Run, destination: Path, device: str, report: Callable[[Report | str], None]) -> None:
-    """Train, or go on training, and write the checkpoint."""
-    trainer = train(run, device, report)
-    manifest = manifest_of(run, trainer, len(case_files(run.training)))
-    write_checkpoint(destination, trainer.average, manifest)
-
-
 def record_figures(checkpoint: Checkpoint, figures: Mapping[str, float]) -> None:
-    """Put figures of merit into a checkpoint's manifest."""
+    """Put figures of merit into the manifest of a checkpoint."""
     manifest = checkpoint.manifest.model_copy(
         update={"figures_of_merit": {name: float(value) for name, value in figures.items()}}
     )

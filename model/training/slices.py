@@ -1,4 +1,4 @@
-"""Training slices in memory: structure images and dose maps, drawn at random, flipped and cropped."""
+"""Training images in memory: structure images and dose maps, drawn at random, mirrored and cropped."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,19 +7,49 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
-from model.conditioning.channels import Conditioning, condition, dose_to_network
+from model.conditioning.channels import condition, dose_to_network, in_plane
 from model.conditioning.site import Site
 from model.training.case_file import load_case
 
-Half = NDArray[np.float16]
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One patient's images on the device that trains.
+
+    Parameters
+    ----------
+    planes
+        (planes, slices, rows, columns) float16: every image that a channel shows, once.
+    y
+        (slices, rows, columns) float16: dose map in network units.
+    inside
+        (slices, rows, columns) bool: where the patient is.
+    plane_of, step_of
+        (channels,) which plane a channel shows, and from how many slices further towards the head.
+    """
+
+    planes: Tensor
+    y: Tensor
+    inside: Tensor
+    plane_of: Tensor
+    step_of: Tensor
+
+    @property
+    def slice_count(self) -> int:
+        """Number of slices."""
+        return len(self.y)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the images take."""
+        return sum(t.numel() * t.element_size() for t in (self.planes, self.y, self.inside))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Conditioner:
     """What turns a case into images; it goes into the manifest, so that prediction does the same."""
 
     site: Site
@@ -27,30 +57,32 @@ class Recipe:
     channels: tuple[Channel, ...]
     normalisation: Normalisation
 
-    def condition_file(self, path: Path) -> "TrainingCase":
-        """Read a case file and compute its images."""
+    def condition_file(self, path: Path, device: torch.device) -> TrainingCase:
+        """Read a case file, compute its images and put them on a device."""
         case = load_case(path)
         conditioning = condition(case, self.site, self.grid, self.channels, self.normalisation)
         assert case.dose_gy is not None  # noqa: S101 - load_case always gives a dose
-        dose = conditioning.framing.dose_images(case.grid.to_canonical(case.dose_gy))
-        dose *= conditioning.external > 0
-        planes = {channel: plane.astype(np.float16) for channel, plane in conditioning.planes.items()}
-        halved = Conditioning(conditioning.framing, planes, conditioning.external.astype(np.float16), self.channels)  # type: ignore[arg-type]
-        y = dose_to_network(dose, case.prescription.highest_gy, self.normalisation).astype(np.float16)
-        return TrainingCase(halved, y)
-
-
-@dataclass(frozen=True)
-class TrainingCase:
-    """One patient's images at half precision: `y` is the dose map in network units (slices, rows, columns)."""
-
-    conditioning: Conditioning
-    y: Half
+        inside = conditioning.external > 0
+        dose = conditioning.framing.dose_images(case.grid.to_canonical(case.dose_gy)) * inside
+        y = dose_to_network(dose, case.prescription.highest_gy, self.normalisation)
+        order = list(conditioning.planes)
+        spacing_mm = conditioning.framing.slice_spacing_mm
+        planes = np.stack([conditioning.planes[plane].astype(np.float16) for plane in order])
+        return TrainingCase(
+            planes=torch.from_numpy(planes).to(device),
+            y=torch.from_numpy(y.astype(np.float16)).to(device),
+            inside=torch.from_numpy(inside).to(device),
+            plane_of=torch.tensor([order.index(in_plane(c)) for c in self.channels], device=device),
+            step_of=torch.tensor([round(c.offset_mm / spacing_mm) for c in self.channels], device=device),
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Structure images x (B, channels, H, W), dose maps y (B, 1, H, W), and where the patient is (B, 1, H, W)."""
+    """Structure images x (B, channels, …, H, W), dose maps y (B, 1, …, H, W), and where the patient is, like y.
+
+    Stacks of slices have their depth where the dots are, slices nothing.
+    """
 
     x: Tensor
     y: Tensor
@@ -58,12 +90,16 @@ class Batch:
 
 
 def load_training_cases(
-    files: Sequence[Path], recipe: Recipe, workers: int, progress: Callable[[int, int], None]
+    files: Sequence[Path],
+    conditioner: Conditioner,
+    device: torch.device,
+    workers: int,
+    progress: Callable[[int, int], None],
 ) -> list[TrainingCase]:
     """Read and condition case files, `workers` at a time, in the order given."""
     cases: list[TrainingCase] = []
     with ThreadPoolExecutor(workers) as pool:
-        for case in pool.map(recipe.condition_file, files):
+        for case in pool.map(lambda path: conditioner.condition_file(path, device), files):
             cases.append(case)
             progress(len(cases), len(files))
     return cases
@@ -72,59 +108,88 @@ def load_training_cases(
 def flipped_channels(channels: Sequence[Channel]) -> list[int]:
     """Return for each channel the one that takes its place in a patient mirrored left to right.
 
-    Organs of one side (TG-263 suffix _R or _L) trade places; a mirrored right parotid is a left one.
+    Organs of one side (TG-263 suffix _R or _L) trade places; a mirrored right parotid is a left one. So do sectors of
+    beams: mirrored, a beam from 40° comes from 320°.
 
     Raises
     ------
     ValueError
-        If an organ of one side has no partner among the channels.
+        If an organ or a sector of one side has no partner among the channels.
     """
     partners = {"_R": "_L", "_L": "_R"}
     order = []
     for channel in channels:
-        side = channel.name[-2:]
-        name = channel.name[:-2] + partners[side] if channel.kind == "organ" and side in partners else channel.name
+        name, side = channel.name, channel.name[-2:]
+        if channel.kind == "organ" and side in partners:
+            name = name[:-2] + partners[side]
+        elif channel.kind == "open-field-sector":
+            name = f"{-float(name) % 360:g}"
         order.append(list(channels).index(channel.model_copy(update={"name": name})))
     return order
 
 
 class SliceSampler:
-    """Draws batches of slices, mirrored with a chance of one half, cropped at random.
+    """Draws batches of slices, or of stacks of slices, mirrored with a chance of one half, cropped at random.
 
-    Every patient has the same chance, and every slice of a patient: the scores, too, count patients.
+    Every patient has the same chance, and every slice of a patient: the scores, too, count patients. What a batch holds
+    depends on the seed and its number alone, so that batches may be drawn in any order, and a training resumes exactly.
 
     Parameters
     ----------
     cases
         The patients.
+    channels
+        That their images show.
     crop
         Rows and columns of the crops.
-    generator
-        Its state is the sampler's only state; save it to resume exactly.
+    depth
+        Slices of a stack, None for single slices. A patient with fewer is filled up with the last one, which then
+        counts as outside.
+    seed
+        Of all randomness here.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], crop: tuple[int, int], generator: np.random.Generator) -> None:
-        self._cases = cases
-        self._crop = crop
-        self._mirror = flipped_channels(cases[0].conditioning.channels)
-        self.generator = generator
+    def __init__(
+        self,
+        cases: Sequence[TrainingCase],
+        channels: Sequence[Channel],
+        crop: tuple[int, int],
+        seed: int,
+        depth: int | None = None,
+    ) -> None:
+        rows, columns = cases[0].y.shape[1:]
+        if crop[0] > rows or crop[1] > columns:
+            raise ValueError(f"crops of {crop[0]} × {crop[1]} do not fit into images of {rows} × {columns}")
+        self._cases, self._crop, self._seed, self._depth = cases, crop, seed, depth
+        self._mirror = torch.tensor(flipped_channels(channels), device=cases[0].planes.device)
 
-    def draw(self, batch: int) -> Batch:
-        """Draw one batch."""
-        drawn = [self._draw_slice() for _ in range(batch)]
-        x, y, inside = (np.stack([images[k] for images in drawn]) for k in range(3))
-        return Batch(torch.from_numpy(x), torch.from_numpy(y)[:, None], torch.from_numpy(inside)[:, None])
+    def draw(self, number: int, size: int) -> Batch:
+        """Draw the batch of that number, of so many slices or stacks."""
+        random = np.random.default_rng([self._seed, number])
+        drawn = [self._draw_stack(random) for _ in range(size)]
+        x, y, inside = (torch.stack([images[k] for images in drawn]).float() for k in range(3))
+        if self._depth is None:
+            x, y, inside = x[:, :, 0], y[:, :, 0], inside[:, :, 0]
+        return Batch(x, y, inside)
 
-    def _draw_slice(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        case = self._cases[int(self.generator.integers(len(self._cases)))]
-        k = int(self.generator.integers(case.conditioning.slice_count))
-        rows, columns = self._crop
-        top = int(self.generator.integers(case.y.shape[1] - rows + 1))
-        left = int(self.generator.integers(case.y.shape[2] - columns + 1))
-        window = (slice(top, top + rows), slice(left, left + columns))
-        x = case.conditioning.structure_images([k])[0][(slice(None), *window)]
-        y = case.y[k][window].astype(np.float32)
-        inside = (case.conditioning.external[k][window] > 0).astype(np.float32)
-        if self.generator.random() < 0.5:
-            x, y, inside = x[self._mirror, :, ::-1], y[:, ::-1], inside[:, ::-1]
+    def _draw_stack(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        case = self._cases[int(random.integers(len(self._cases)))]
+        depth, count = self._depth or 1, case.slice_count
+        first = int(random.integers(max(count - depth, 0) + 1))
+        top, left = (int(random.integers(n - c + 1)) for n, c in zip(case.y.shape[1:], self._crop, strict=True))
+        window = (..., slice(top, top + self._crop[0]), slice(left, left + self._crop[1]))
+        device = case.planes.device
+        beyond = torch.arange(first, first + depth, device=device)
+        slices = beyond.clamp(max=count - 1)
+        neighbours = (slices[None, :] + case.step_of[:, None]).clamp(0, count - 1)  # (channels, depth)
+        x = case.planes[window][case.plane_of[:, None], neighbours]  # (channels, depth, rows, columns)
+        y = case.y[window][None, slices]
+        inside = case.inside[window][None, slices] & (beyond < count)[:, None, None]
+        if random.random() < 0.5:
+            x, y, inside = (x[self._mirror].flip(-1), y.flip(-1), inside.flip(-1))
         return x, y, inside
+
+
+def memory_gib(cases: Sequence[TrainingCase]) -> float:
+    """Memory that the images of all patients take, in GiB."""
+    return sum(case.bytes for case in cases) / 2**30

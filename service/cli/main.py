@@ -16,7 +16,7 @@ import httpx
 import typer
 
 from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, StudyError
-from service.cli import demo, models, predict, serve, submit, training
+from service.cli import demo, imports, models, predict, serve, submit, training
 from service.cli.client import ServerError
 from service.errors import ParametersError, UploadError
 from service.jobs.tables import SchemaError
@@ -35,7 +35,7 @@ app.command("worker")(serve.worker)
 app.command("submit")(submit.submit)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
-app.add_typer(training.import_app, name="import")
+app.add_typer(imports.import_app, name="import")
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 

@@ -1,6 +1,5 @@
-"""Offline commands for physicists: import data, train a model, score one. They need no service."""
+"""Offline commands for physicists: train a model, score one. They need no service."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +7,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from model.checkpoint.manifest import Sampler
 from model.checkpoint.store import SHIPPED, Checkpoint, find_checkpoints, open_checkpoint
-
-import_app = typer.Typer(help="Turn patients into case files for training and evaluation.", no_args_is_help=True)
 
 
 class DeviceName(StrEnum):
@@ -22,98 +18,105 @@ class DeviceName(StrEnum):
     CUDA = "cuda"
 
 
-@import_app.command("openkbp")
-def import_openkbp(
-    source: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="OpenKBP, CSV or packed layout.")],
-    destination: Annotated[Path, typer.Argument(file_okay=False, help="Receives one .npz per patient.")],
-) -> None:
-    """Import OpenKBP's head-and-neck patients; folders such as train and val are kept."""
-    from model.training.openkbp import import_openkbp as run_import  # noqa: PLC0415
-
-    with tqdm(unit="patient") as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        written, refused = run_import(source, destination, progress)
-    for line in refused:
-        typer.echo(f"refused: {line}", err=True)
-    typer.echo(f"{written} cases in {destination}, {len(refused)} refused")
-
-
 def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe (TOML), or the name of a shipped one.")],
     training: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of training cases.")],
     validation: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of validation cases.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder that receives the checkpoint.")],
     run: Annotated[Path, typer.Option(help="Folder of the training's state and log; training goes on from it.")],
-    name: Annotated[str, typer.Option(help="Name of the checkpoint.")],
-    pretrain_minutes: Annotated[float, typer.Option(min=0, help="Budget of the encoder's pre-training.")] = 60,
-    diffusion_minutes: Annotated[float, typer.Option(min=0, help="Budget of the diffusion's training.")] = 60,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 3e-4,
-    seed: Annotated[int, typer.Option()] = 0,
+    start_from: Annotated[
+        str | None, typer.Option(help="Begin with the weights of this checkpoint: a shipped one's name, or a folder.")
+    ] = None,
     device: Annotated[DeviceName, typer.Option()] = DeviceName.AUTO,
 ) -> None:
-    """Train DiffDP for head and neck: L1 pre-training of the structure encoder, then Eq. 9 of the paper.
+    """Train a network by a recipe, which says what is trained, how and for how long.
 
     Killed or stopped, the same command goes on from the last minute.
     """
-    from model.training.run import head_and_neck_run, train_checkpoint  # noqa: PLC0415
-    from model.training.train import Report, TrainingOptions  # noqa: PLC0415
+    from model.training.recipe import read_recipe  # noqa: PLC0415
+    from model.training.run import train_checkpoint  # noqa: PLC0415
+    from model.training.train import Report  # noqa: PLC0415
 
-    options = TrainingOptions(pretrain_minutes, diffusion_minutes, batch=batch, learning_rate=learning_rate, seed=seed)
-    with tqdm(total=round(60 * (pretrain_minutes + diffusion_minutes)), unit="s") as bar:
+    read = read_recipe(recipe)
+    stages = list(read.stages)
+    with tqdm(total=len(stages), unit="stage", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
 
         def report(news: Report | str) -> None:
             if isinstance(news, str):
                 bar.write(news)
                 return
-            before = 0.0 if news.progress.stage == "pretrain" else 60 * pretrain_minutes
-            bar.update(round(before + news.progress.elapsed_s) - bar.n)
-            bar.set_description(news.progress.stage)
-            bar.set_postfix({name: f"{value:.4f}" for name, value in news.losses.items()})
+            progress = news.progress
+            bar.n = stages.index(progress.stage) + min(news.spent, 1.0)
+            bar.set_description(progress.stage)
+            bar.set_postfix({"batch": progress.batches} | {name: f"{value:.4f}" for name, value in news.losses.items()})
 
-        train_checkpoint(head_and_neck_run(name, run, training, validation, options), output, device, report)
+        start = _checkpoint(start_from) if start_from is not None else None
+        train_checkpoint(read, training, validation, run, output, device, report, start)
     typer.echo(f"checkpoint in {output}")
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Name of a shipped checkpoint, or a checkpoint's folder.")],
     data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of cases.")],
-    sampler: Annotated[
-        Sampler | None, typer.Option(help="By default the checkpoint's, as are steps and samples.")
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SYSTEM…",
+            help="[LABEL=]MODEL[@SAMPLER[:STEPS[:SAMPLES[:START]]]]; MODEL is a shipped checkpoint's name or a folder. "
+            "The others are tested against the first.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder that receives tables (Markdown, CSV) and figures.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    samples: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Take every N-th case only.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[DeviceName, typer.Option()] = DeviceName.AUTO,
     *,
-    write: Annotated[bool, typer.Option("--write", help="Put the figures into the checkpoint's manifest.")] = False,
+    gamma: Annotated[bool, typer.Option(help="Find the gamma passing rates too: seconds a patient.")] = True,
+    write: Annotated[bool, typer.Option("--write", help="Put the first one's figures into its manifest.")] = False,
 ) -> None:
-    """Score a checkpoint on cases with a reference dose: OpenKBP's scores, sharpness, time."""
-    from model.checkpoint.manifest import SamplerDefaults  # noqa: PLC0415
-    from model.evaluation.scores import evaluate as score  # noqa: PLC0415
-    from model.prediction.predictor import Predictor, SamplingOptions  # noqa: PLC0415
+    """Score checkpoints on cases with a reference dose, and compare them: every figure of merit, tests, figures."""
+    from model.evaluation.comparison import comparison_markdown, write_comparison  # noqa: PLC0415
+    from model.evaluation.figures import dose_maps, dvh_curves  # noqa: PLC0415
+    from model.evaluation.systems import (  # noqa: PLC0415
+        costs,
+        parse_system,
+        predictions,
+        score_systems,
+        typical_patient,
+    )
     from model.training.case_file import case_files, load_case  # noqa: PLC0415
     from model.training.run import record_figures  # noqa: PLC0415
 
-    checkpoint = _checkpoint(model)
-    asked = {"sampler": sampler, "steps": steps, "samples": samples}
-    chosen = SamplerDefaults.model_validate(
-        checkpoint.manifest.defaults.model_dump() | {key: value for key, value in asked.items() if value is not None}
-    )
-    options = SamplingOptions(chosen.sampler, chosen.steps, chosen.samples, seed)
-    predictor = Predictor.load(checkpoint, device)
-    files = case_files(data)
-    with tqdm(total=len(files), unit="patient") as bar:
-        scores = score(predictor, (load_case(path) for path in files), options, bar.update)
-    figures = scores.figures()
+    compared = [parse_system(text, _checkpoint) for text in systems]
+    main = compared[0]
+    if len({system.label for system in compared}) < len(compared):
+        raise typer.BadParameter("two systems have the same label")
+    files = case_files(data)[::every]
+    with tqdm(total=len(files) * len(compared), unit="patient") as bar:
+
+        def done(label: str) -> None:
+            bar.set_description(label, refresh=False)
+            bar.update()
+
+        scores = score_systems(compared, files, load_case, device, seed, done, with_gamma=gamma)
     if write:
-        record_figures(checkpoint, figures)
-    typer.echo(
-        json.dumps({"model": checkpoint.manifest.name, **chosen.model_dump(), "seed": seed, **figures}, indent=1)
+        record_figures(main.checkpoint, scores[main.label].figures())
+    extras = costs(compared, scores)
+    typer.echo(comparison_markdown(scores, main.label, extras))
+    if output is None:
+        return
+    write_comparison(output, scores, main.label, extras)
+    case = load_case(files[typical_patient(scores[main.label])])
+    doses = predictions(compared, case, device, seed)
+    dose_maps(case, doses).savefig(output / "dose_maps.png")
+    targets = sorted(case.prescription.dose_gy, key=case.prescription.dose_gy.__getitem__, reverse=True)
+    organs = [s.name for s in case.structures.values() if s.kind == "oar" and s.mask.any()]
+    dvh_curves(case, doses, [targets[0], *organs[:5]]).savefig(output / "dvh.png")
+    (output / "commands.txt").write_text(
+        f"diffdp evaluate {data} {' '.join(systems)} --every {every} --seed {seed}\n", encoding="utf-8"
     )
+    typer.echo(f"tables and figures in {output}")
 
 
 def _checkpoint(model: str) -> Checkpoint:

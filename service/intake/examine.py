@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from model.checkpoint.manifest import WITHOUT_CHANCE
 from model.conditioning.prescription import resolve_prescription
 from model.conditioning.site import StructureMatch, match_structures
 from model.dicom.study import Study, read_study
@@ -69,17 +70,26 @@ def choose_sampling(model: KnownModel, parameters: Parameters) -> Sampling:
     Raises
     ------
     ParametersError
-        ``steps-too-many`` if the sampler has not so many.
+        ``sampler-unknown`` if the model cannot sample so; ``steps-too-many`` if the sampler has not so many;
+        ``samples-alike`` if several samples are asked of one that leaves nothing to chance.
     """
     defaults = model.defaults
     sampler = parameters.sampler or defaults.sampler
+    if sampler not in model.samplers:
+        can = ", ".join(model.samplers)
+        raise ParametersError(f"the model cannot sample by {sampler}, only by {can}", code="sampler-unknown")
     available = {"ancestral": model.schedule_steps, "ddim": model.schedule_steps, "coarse-ddim": defaults.start_step}
     most = available.get(sampler, 1)
     if parameters.steps is not None and parameters.steps > most:
         raise ParametersError(f"the sampler {sampler} has at most {most} steps", code="steps-too-many")
     # Only the short-cut samplers can leave steps out
     steps = (parameters.steps or min(defaults.steps, most)) if sampler in {"ddim", "coarse-ddim"} else most
-    return Sampling(sampler=sampler, steps=steps, samples=parameters.samples or defaults.samples, seed=parameters.seed)
+    samples = parameters.samples or (1 if sampler in WITHOUT_CHANCE else defaults.samples)
+    if samples > 1 and sampler in WITHOUT_CHANCE:
+        raise ParametersError(
+            f"the sampler {sampler} leaves nothing to chance: one sample is all", code="samples-alike"
+        )
+    return Sampling(sampler=sampler, steps=steps, samples=samples, seed=parameters.seed)
 
 
 def _choose_model(study: Study, models: Mapping[str, KnownModel], parameters: Parameters) -> tuple[str, StructureMatch]:

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from model.checkpoint.manifest import Manifest, SamplerDefaults
+from model.checkpoint.manifest import Manifest, Sampler, SamplerDefaults
 from model.conditioning.site import Site
 from model.errors import DiffDPError, SiteError, StudyError
 from service.errors import ParametersError, StudyUnreadable, UploadError, UploadTooLarge
@@ -27,11 +27,17 @@ class KnownModel(BaseModel):
     site: Site
     defaults: SamplerDefaults
     schedule_steps: int
+    samplers: tuple[Sampler, ...]
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Take it from a manifest."""
-        return cls(site=manifest.site, defaults=manifest.defaults, schedule_steps=manifest.schedule.steps)
+        return cls(
+            site=manifest.site,
+            defaults=manifest.defaults,
+            schedule_steps=manifest.schedule.steps,
+            samplers=manifest.samplers,
+        )
 
 
 class Request(BaseModel):

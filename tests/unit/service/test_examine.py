@@ -94,9 +94,26 @@ def test_sampling_is_completed_from_the_model(models, given, expected) -> None:
     assert (sampling.sampler, sampling.steps) == expected
 
 
-def test_no_more_steps_than_the_sampler_has(models: Mapping[str, KnownModel]) -> None:
-    with pytest.raises(ParametersError):
-        choose_sampling(models["tiny"], Parameters(steps=251))
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"steps": 251}, "steps-too-many"),
+        ({"sampler": "regression"}, "sampler-unknown"),
+        ({"sampler": "coarse", "samples": 2}, "samples-alike"),
+    ],
+)
+def test_sampling_that_the_model_cannot_do_is_refused(models: Mapping[str, KnownModel], given, rule) -> None:
+    with pytest.raises(ParametersError) as refused:
+        choose_sampling(models["tiny"], Parameters(**given))
+    assert refused.value.rule == rule
+
+
+def test_one_sample_is_enough_where_chance_has_no_part(models: Mapping[str, KnownModel]) -> None:
+    averaging = models["tiny"].model_copy(
+        update={"defaults": models["tiny"].defaults.model_copy(update={"samples": 4})}
+    )
+    assert choose_sampling(averaging, Parameters()).samples == 4
+    assert choose_sampling(averaging, Parameters(sampler="coarse")).samples == 1
 
 
 def test_several_uploads_are_not_unpacked(tmp_path: Path) -> None:

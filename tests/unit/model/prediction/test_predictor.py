@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.case import EXTERNAL, Structure
-from model.checkpoint.manifest import Channel
+from model.case import EXTERNAL, Beam, Structure
+from model.checkpoint.manifest import Architecture, Channel, SamplerDefaults
 from model.checkpoint.store import Checkpoint, open_checkpoint
 from model.conditioning.channels import condition
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
 from model.networks.diffdp import DiffDP
+from model.networks.system import RegressionNetwork
 from model.prediction.predictor import Predictor, SamplingOptions, choose_device
 
 SAMPLERS = ["ancestral", "ddim", "coarse-ddim", "coarse"]
@@ -220,8 +221,10 @@ def test_a_dose_that_is_not_finite_is_refused(predictor, block_case, sampler, va
 
 
 def test_a_patient_beyond_the_networks_field_is_told(predictor, block_case):
-    assert not predictor.predict(block_case, options("coarse")).warnings
-    large = replace(block_case, grid=replace(block_case.grid, spacing_mm=(2.5, 30.0, 10.0)))
+    planned = replace(block_case, beams=(Beam((0.0,)),))
+    assert not predictor.predict(planned, options("coarse")).warnings
+    assert "no plan" in predictor.predict(block_case, options("coarse")).warnings[0]
+    large = replace(planned, grid=replace(block_case.grid, spacing_mm=(2.5, 30.0, 10.0)))
     assert "larger than the network's field" in predictor.predict(large, options("coarse")).warnings[0]
 
 
@@ -241,7 +244,7 @@ def test_impossible_sampling_is_refused(wrong):
 
 
 def test_the_defaults_are_the_checkpoints(tiny_manifest):
-    defaults = SamplingOptions.of(tiny_manifest, seed=4)
+    defaults = SamplingOptions.by(tiny_manifest.defaults, seed=4)
     assert defaults == SamplingOptions("coarse-ddim", 2, 1, 4)
 
 
@@ -313,3 +316,72 @@ def test_cuda_is_there_or_an_error():
         assert choose_device("auto").type == "cpu"
         with pytest.raises(DeviceError, match="CUDA"):
             choose_device("cuda")
+
+
+def test_samples_are_returned_when_asked_for_and_their_mean_and_spread_are_the_answer(predictor, block_case):
+    found = predictor.predict(block_case, options("coarse-ddim", samples=3), keep_samples=True)
+    assert found.samples_gy.shape == (3, *block_case.grid.shape)
+    inside = found.samples_gy.min(axis=0) > 0  # zero is a floor, which a mean of images does not see
+    assert inside.any()
+    np.testing.assert_allclose(found.dose_gy[inside], found.samples_gy.mean(axis=0)[inside], rtol=1e-4)
+    np.testing.assert_allclose(
+        found.spread_gy[inside], found.samples_gy.std(axis=0, ddof=1)[inside], rtol=1e-3, atol=1e-3
+    )
+    assert predictor.predict(block_case, options("coarse-ddim", samples=3)).samples_gy is None
+
+
+class Painted(RegressionNetwork):
+    """Answers one of its images, and an earlier output that nobody should use."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        assert not self.training
+        self.shapes = [*getattr(self, "shapes", []), tuple(images.shape)]
+        return images[:, :1] * 0 + 99, images[:, :1]
+
+
+class PaintedStack(Painted):
+    volumetric = True
+    multiple = 4
+
+
+@pytest.mark.parametrize("network", [Painted, PaintedStack])
+def test_a_regression_network_answers_with_its_last_output(small_manifest, block_case, network):
+    architecture = Architecture(kind="unet", widths=(8, 8, 8))
+    manifest = small_manifest.model_copy(
+        update={"architecture": architecture, "defaults": SamplerDefaults(sampler="regression")}
+    )
+    painted = network(len(manifest.channels), architecture)
+    predictor = Predictor(painted, manifest, torch.device("cpu"))
+    told = []
+    found = predictor.predict(block_case, options("regression"), progress=told.append, slices_per_batch=2)
+    conditioning = condition(block_case, manifest.site, manifest.grid, manifest.channels, manifest.normalisation)
+    # The first channel is the CT, in [-1, 1]: as a dose it lies between 0 and the prescription
+    ct = conditioning.structure_images(range(5))[:, 0]
+    expected_gy = conditioning.framing.to_case((ct + 1) / 2 * 70) * block_case.external
+    np.testing.assert_allclose(found.dose_gy, expected_gy, atol=0.3)
+    assert found.spread_gy is None
+    assert told[-1].fraction == 1
+    channels = len(manifest.channels)
+    if network is PaintedStack:
+        assert painted.shapes == [(1, channels, 8, 32, 32)]  # five slices, filled up to a multiple of four
+    else:
+        assert [shape[0] for shape in painted.shapes] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampler"), [("diffdp", "regression"), ("baseline", "coarse"), ("unet", "ancestral"), ("unet", "coarse")]
+)
+def test_a_network_is_not_asked_for_what_it_cannot_do(small_manifest, block_case, kind, sampler):
+    architecture = Architecture(kind=kind, widths=(8, 8, 8, 8, 8), groups=4, heads=2)
+    manifest = small_manifest.model_copy(update={"architecture": architecture})
+    predictor = Predictor(Painted(1, architecture), manifest, torch.device("cpu"))
+    with pytest.raises(PredictionError, match=f"cannot sample by {sampler}") as refused:
+        predictor.predict(block_case, options(sampler))
+    assert refused.value.rule == "sampler-unknown"
+
+
+def test_a_manifest_whose_default_is_impossible_is_no_manifest(small_manifest):
+    with pytest.raises(ValueError, match="cannot sample by coarse-ddim"):
+        type(small_manifest).model_validate(
+            small_manifest.model_dump() | {"architecture": {"kind": "unet", "widths": (8, 8, 8)}}
+        )

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.case import Case
 from model.checkpoint.manifest import Architecture, Channel, NetworkGrid
 from model.conditioning import head_and_neck
 from model.training.case_file import save_case
-from model.training.slices import Recipe, SliceSampler, load_training_cases
+from model.training.slices import Conditioner, SliceSampler, TrainingCase, load_training_cases
 
 ARCHITECTURE = Architecture(widths=(8, 8, 8, 8, 8), heads=2, groups=4)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -21,11 +23,11 @@ def architecture() -> Architecture:
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    """What the anatomy is, without neighbours, on a grid that suits the small patient."""
+def conditioner() -> Conditioner:
+    """What the anatomy is, with one neighbour, on a grid that suits the small patient."""
     channels = (*(c for c in head_and_neck.CHANNELS if not c.offset_mm), Channel(kind="ct", offset_mm=5.0))
     grid = NetworkGrid(rows=32, columns=32, pixel_spacing_mm=10.0, slice_spacing_mm=2.5)
-    return Recipe(head_and_neck.SITE, grid, channels, head_and_neck.NORMALISATION)
+    return Conditioner(head_and_neck.SITE, grid, channels, head_and_neck.NORMALISATION)
 
 
 @pytest.fixture
@@ -38,7 +40,12 @@ def patients(block_case: Case, tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def sampler(patients: list[Path], recipe: Recipe) -> SliceSampler:
+def cases(patients: list[Path], conditioner: Conditioner) -> list[TrainingCase]:
+    """The images of both patients."""
+    return load_training_cases(patients, conditioner, CPU, 1, lambda *_: None)
+
+
+@pytest.fixture
+def sampler(cases: list[TrainingCase], conditioner: Conditioner) -> SliceSampler:
     """Batches of crops of both patients."""
-    cases = load_training_cases(patients, recipe, 1, lambda *_: None)
-    return SliceSampler(cases, (16, 32), np.random.default_rng(0))
+    return SliceSampler(cases, conditioner.channels, (16, 32), seed=0)

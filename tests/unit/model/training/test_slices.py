@@ -1,18 +1,21 @@
-"""Training slices: what is drawn, mirrored and cropped."""
+"""Training images: what is drawn, mirrored and cropped."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from model.checkpoint.manifest import Channel, NetworkGrid
 from model.conditioning import head_and_neck
 from model.conditioning.channels import condition
-from model.training.case_file import load_case, save_case
-from model.training.slices import SliceSampler, flipped_channels, load_training_cases
+from model.training.case_file import load_case
+from model.training.slices import SliceSampler, flipped_channels, load_training_cases, memory_gib
+
+CPU = torch.device("cpu")
 
 
-def test_a_mirrored_image_is_that_of_a_mirrored_patient(block_case, recipe):
+def test_a_mirrored_image_is_that_of_a_mirrored_patient(block_case, conditioner):
     """The patient's own mirror image: every mask turned left to right, right organs called left ones."""
     partner = {"Parotid_R": "Parotid_L", "Parotid_L": "Parotid_R"}
     mirrored = replace(
@@ -26,91 +29,112 @@ def test_a_mirrored_image_is_that_of_a_mirrored_patient(block_case, recipe):
     # An odd number of columns has a middle one, and so has the outline
     grid = NetworkGrid(rows=32, columns=33, pixel_spacing_mm=10.0, slice_spacing_mm=2.5)
     one, other = (
-        condition(case, recipe.site, grid, head_and_neck.CHANNELS, recipe.normalisation).structure_images(range(5))
+        condition(case, conditioner.site, grid, head_and_neck.CHANNELS, conditioner.normalisation).structure_images(
+            range(5)
+        )
         for case in (block_case, mirrored)
     )
     order = flipped_channels(head_and_neck.CHANNELS)
-    np.testing.assert_array_equal(one[:, order, :, ::-1], other)
-    assert (one[..., ::-1] != other).any()  # without the exchange it would be wrong
+    np.testing.assert_allclose(one[:, order, :, ::-1], other, atol=1e-5)
+    assert np.abs(one[..., ::-1] - other).max() > 0.5  # without the exchange it would be wrong
+    sectors = [k for k, c in enumerate(head_and_neck.CHANNELS) if c.kind == "open-field-sector"]
+    assert np.abs(one[:, sectors, :, ::-1] - other[:, sectors]).max() > 0.1
 
 
-def test_an_organ_without_its_partner_cannot_be_mirrored():
-    with pytest.raises(ValueError, match="not in list"):
-        flipped_channels([Channel(kind="ct"), Channel(kind="organ", name="Parotid_L")])
+def test_an_organ_or_sector_without_its_partner_cannot_be_mirrored():
+    for lonely in (Channel(kind="organ", name="Parotid_L"), Channel(kind="open-field-sector", name="40")):
+        with pytest.raises(ValueError, match="not in list"):
+            flipped_channels([Channel(kind="ct"), lonely])
 
 
-def test_a_case_file_becomes_normalised_images(patients, recipe, block_case):
-    case = recipe.condition_file(patients[0])
-    expected = condition(load_case(patients[0]), recipe.site, recipe.grid, recipe.channels, recipe.normalisation)
-    found = case.conditioning.structure_images(range(5))
-    np.testing.assert_allclose(found, expected.structure_images(range(5)), atol=1e-3)  # half precision
-    assert case.y.dtype == np.float16
-    outside = expected.external == 0
-    assert (case.y[outside] == -1).all()
+def test_a_case_file_becomes_normalised_images(patients, conditioner, block_case):
+    case = conditioner.condition_file(patients[0], CPU)
+    expected = condition(
+        load_case(patients[0]),
+        conditioner.site,
+        conditioner.grid,
+        conditioner.channels,
+        conditioner.normalisation,
+    )
+    found = SliceSampler([case], conditioner.channels, (32, 32), seed=3, depth=5).draw(0, 8)
+    whole = expected.structure_images(range(5)).transpose(1, 0, 2, 3)
+    order = flipped_channels(conditioner.channels)
+    same = [np.abs(x - images).max() < 2e-3 for x in found.x.numpy() for images in (whole, whole[order, ..., ::-1])]
+    assert sum(same) == 8
+    assert case.y.dtype == torch.float16
+    assert (case.y.numpy()[expected.external == 0] == -1).all()
     # The network's centre lies on row 10 and column 12, dose is twice its share of 70 Gy minus 1
     dose_gy = block_case.dose_gy[1:6] * block_case.external[1:6]
     np.testing.assert_allclose(case.y[:, 6:27, 4:29], 2 * dose_gy / 70 - 1, atol=2e-3)
 
 
-def test_batches_are_crops_of_slices_or_their_mirror_images(sampler, patients, recipe):
-    cases = load_training_cases(patients, recipe, 2, lambda *_: None)
-    order = flipped_channels(recipe.channels)
-    batch = sampler.draw(40)
-    assert batch.x.shape == (40, len(recipe.channels), 16, 32)
+def test_batches_are_crops_of_slices_or_their_mirror_images(sampler, cases, conditioner):
+    order = flipped_channels(conditioner.channels)
+    whole = [SliceSampler([case], conditioner.channels, (32, 32), seed=0, depth=5) for case in cases]
+    images = []
+    for one in whole:
+        batch = one.draw(0, 1)
+        mirrored = not torch.equal(batch.y[0, 0], one._cases[0].y.float())
+        images.append(batch.x[0][order].flip(-1) if mirrored else batch.x[0])  # (channels, slices, rows, columns)
+    batch = sampler.draw(0, 40)
+    assert batch.x.shape == (40, len(conditioner.channels), 16, 32)
     assert batch.y.shape == batch.inside.shape == (40, 1, 16, 32)
     seen = set()
-    for x, y, inside in zip(batch.x.numpy(), batch.y.numpy()[:, 0], batch.inside.numpy()[:, 0], strict=True):
+    for x, y, inside in zip(batch.x, batch.y[:, 0], batch.inside[:, 0], strict=True):
         found = []
         for which, case in enumerate(cases):
-            images = case.conditioning.structure_images(range(5))
             for k in range(5):
                 for top in range(17):
                     rows = slice(top, top + 16)
                     for mirror in (False, True):
-                        wanted = case.y[k, rows].astype(np.float32)
-                        wanted = wanted[:, ::-1] if mirror else wanted
-                        if np.array_equal(y, wanted):
-                            whole = images[k, :, rows]
-                            whole = whole[order, :, ::-1] if mirror else whole
-                            mask = case.conditioning.external[k, rows] > 0
-                            mask = mask[:, ::-1] if mirror else mask
-                            found.append((which, k, mirror, np.array_equal(x, whole), np.array_equal(inside, mask)))
-        assert any(same_x and same_mask for *_, same_x, same_mask in found)
-        seen |= {(which, mirror) for which, _, mirror, same_x, _ in found if same_x}
+                        wanted, mask, image = case.y[k, rows].float(), case.inside[k, rows], images[which][:, k, rows]
+                        if mirror:
+                            wanted, mask, image = wanted.flip(-1), mask.flip(-1), image[order].flip(-1)
+                        if torch.equal(y, wanted):
+                            found.append((which, mirror, torch.equal(x, image) and torch.equal(inside, mask.float())))
+        assert any(same for *_, same in found)
+        seen |= {(which, mirror) for which, mirror, same in found if same}
     assert seen == {(0, False), (0, True), (1, False), (1, True)}
 
 
-def test_every_slice_has_the_same_chance(patients, recipe):
-    cases = load_training_cases(patients, recipe, 1, lambda *_: None)
-    for case in cases:
-        case.y[:] = 0
-    for number, (case, k) in enumerate((case, k) for case in cases for k in range(5)):
-        case.y[k] = number
-    drawn = SliceSampler(cases, (16, 16), np.random.default_rng(1)).draw(2000).y[:, 0, 0, 0].numpy()
+def test_every_slice_has_the_same_chance(cases, conditioner):
+    numbered = [
+        replace(case, y=torch.arange(5.0)[:, None, None].add(5 * which).expand_as(case.y).half())
+        for which, case in enumerate(cases)
+    ]
+    drawn = SliceSampler(numbered, conditioner.channels, (16, 16), seed=1).draw(0, 2000).y[:, 0, 0, 0].numpy()
     counts = np.bincount(drawn.astype(int), minlength=10)
     assert ((counts - 200) ** 2 / 200).sum() < 27.9  # chi-squared with 9 degrees of freedom, p = 0.001
 
 
-def test_the_generators_state_is_the_samplers_only_state(patients, recipe):
-    cases = load_training_cases(patients, recipe, 1, lambda *_: None)
-    one = SliceSampler(cases, (16, 32), np.random.default_rng(4))
-    one.draw(3)
-    state = one.generator.bit_generator.state
-    other = SliceSampler(cases, (16, 32), np.random.default_rng(9))
-    other.generator.bit_generator.state = state
-    for a, b in zip(vars(one.draw(5)).values(), vars(other.draw(5)).values(), strict=True):
-        assert (a == b).all()
+def test_a_batch_depends_on_seed_and_number_alone(cases, conditioner):
+    def drawn(seed: int, *numbers: int) -> torch.Tensor:
+        sampler = SliceSampler(cases, conditioner.channels, (16, 32), seed)
+        return [sampler.draw(number, 3) for number in numbers][-1].x
+
+    assert torch.equal(drawn(4, 7), drawn(4, 0, 3, 7))
+    assert not torch.equal(drawn(4, 7), drawn(4, 8))
+    assert not torch.equal(drawn(4, 7), drawn(5, 7))
 
 
-def test_cases_come_in_the_order_of_their_files(patients, recipe):
+def test_stacks_longer_than_the_patient_count_the_rest_as_outside(cases, conditioner):
+    batch = SliceSampler(cases[:1], conditioner.channels, (32, 32), seed=0, depth=8).draw(0, 2)
+    assert batch.x.shape == (2, len(conditioner.channels), 8, 32, 32)
+    assert batch.inside[:, :, :5].any()
+    assert not batch.inside[:, :, 5:].any()
+    assert torch.equal(batch.y[:, :, 5:], batch.y[:, :, 4:5].expand(-1, -1, 3, -1, -1))
+
+
+def test_crops_larger_than_the_images_are_refused(cases, conditioner):
+    with pytest.raises(ValueError, match="33 × 32 do not fit"):
+        SliceSampler(cases, conditioner.channels, (33, 32), seed=0)
+
+
+def test_cases_come_in_the_order_of_their_files(patients, conditioner):
     told = []
     for workers in (1, 2):
-        cases = load_training_cases(patients, recipe, workers, lambda done, total: told.append((done, total)))
+        cases = load_training_cases(patients, conditioner, CPU, workers, lambda done, total: told.append((done, total)))
         assert cases[0].y.max() > cases[1].y.max()  # the second patient's dose is lower
     assert told == [(1, 2), (2, 2)] * 2
-
-
-def test_a_slice_beyond_the_outline_is_not_drawn(block_case, recipe, tmp_path):
-    save_case(block_case, tmp_path / "one.npz")
-    (case,) = load_training_cases([tmp_path / "one.npz"], recipe, 1, lambda *_: None)
-    assert case.conditioning.slice_count == len(case.y) == 5  # of six slices
+    planes = len({c.model_copy(update={"offset_mm": 0.0}) for c in conditioner.channels})
+    assert memory_gib(cases) == pytest.approx(2 * 5 * 32 * 32 * (2 * planes + 2 + 1) / 2**30)

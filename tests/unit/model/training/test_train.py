@@ -1,4 +1,4 @@
-"""The trainer: losses, schedules, averages, and going on after a stop."""
+"""The trainer: rates, averages, what is best, and going on after a stop."""
 
 import json
 from collections.abc import Callable
@@ -8,21 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from model.checkpoint.manifest import Schedule
-from model.training.slices import Batch, SliceSampler
-from model.training.train import Trainer, TrainingOptions
+from model.checkpoint.manifest import Architecture
+from model.diffusion.schedule import NoiseSchedule
+from model.errors import DatasetError
+from model.networks.registry import build
+from model.training.objectives import objective_of
+from model.training.recipe import Budget, TrainingOptions
+from model.training.slices import SliceSampler
+from model.training.train import Trainer, Validation
 
-OPTIONS = TrainingOptions(
-    pretrain_minutes=1.0,
-    diffusion_minutes=1.0,
-    batch=2,
-    crop=(16, 32),
-    learning_rate=3e-3,
-    warmup=5,
-    save_every_s=0.0,
-    validate_every_minutes=0.0,
-)
+OPTIONS = TrainingOptions(batch=2, learning_rate=3e-3, warmup=5, save_every_s=0.0, validate_every_minutes=0.0)
+STAGES = {"pretrain": Budget(minutes=1), "diffusion": Budget(minutes=1)}
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -32,10 +30,14 @@ class Stop(Exception):
 
 
 @pytest.fixture
-def trainer_in(sampler: SliceSampler, recipe, architecture) -> MakeTrainer:
-    def make(folder: Path, options: TrainingOptions = OPTIONS, seed: int = 0) -> Trainer:
-        fresh = SliceSampler(sampler._cases, options.crop, np.random.default_rng(seed))
-        return Trainer(folder, len(recipe.channels), architecture, Schedule(), fresh, options, "cpu")
+def trainer_in(cases, conditioner, architecture) -> MakeTrainer:
+    def make(folder: Path, options: TrainingOptions = OPTIONS, stages=STAGES, kind="diffdp", identity=None) -> Trainer:
+        torch.manual_seed(options.seed)
+        architecture_of_kind = Architecture.model_validate({**architecture.model_dump(), "kind": kind})
+        network = build(len(conditioner.channels), architecture_of_kind)
+        sampler = SliceSampler(cases, conditioner.channels, (16, 32), options.seed)
+        objective = objective_of(network, options, NoiseSchedule())
+        return Trainer(folder, objective, sampler, stages, options, torch.device("cpu"), identity)
 
     return make
 
@@ -45,13 +47,20 @@ def trainer(trainer_in: MakeTrainer, tmp_path: Path) -> Trainer:
     return trainer_in(tmp_path / "run")
 
 
-def train_for(trainer: Trainer, steps: int) -> None:
-    """Train until so many steps are done, validate (which does nothing), and be stopped."""
+def step(trainer: Trainer, number: int = 0, rate: float = 1e-3) -> dict[str, float]:
+    stage = trainer.progress.stage
+    batch = trainer.sampler.draw(number, trainer.options.batch)
+    return {name: float(value) for name, value in trainer._step(stage, batch, rate).items()}
 
-    def validate(progress, network) -> dict[str, float]:
-        if progress.pretrain_steps + progress.diffusion_steps >= steps:
+
+def train_for(trainer: Trainer, batches: int, scores: list[float] | None = None) -> None:
+    """Train until so many batches are done, validate with the scores given, and be stopped before the next save."""
+    told = iter(scores or [])
+
+    def validate(stage, network) -> Validation:
+        if sum(trainer.progress.done.values()) > batches:
             raise Stop
-        return {}
+        return Validation(next(told, 1.0), {})
 
     with pytest.raises(Stop):
         trainer.run(lambda _: None, validate)
@@ -59,100 +68,51 @@ def train_for(trainer: Trainer, steps: int) -> None:
 
 def assert_same_state(one: Trainer, other: Trainer) -> None:
     assert one.progress == other.progress
-    for name, value in one.network.state_dict().items():
-        torch.testing.assert_close(other.network.state_dict()[name], value, rtol=0, atol=0)
-        torch.testing.assert_close(other.average[name], one.average[name], rtol=0, atol=0)
-    ours, theirs = (t.optimiser.state_dict()["state"] for t in (one, other))
-    assert ours.keys() == theirs.keys()
-    for index, moments in ours.items():
-        assert moments.keys() == theirs[index].keys() == {"step", "exp_avg", "exp_avg_sq"}
-        for name, value in moments.items():
-            torch.testing.assert_close(theirs[index][name], value, rtol=0, atol=0)
+    assert one.objective.modules.keys() == other.objective.modules.keys()
+    for module_name, module in one.objective.modules.items():
+        for name, value in module.state_dict().items():
+            torch.testing.assert_close(other.objective.modules[module_name].state_dict()[name], value, rtol=0, atol=0)
+        ours, theirs = (t.optimisers[module_name].state_dict()["state"] for t in (one, other))
+        assert ours.keys() == theirs.keys()
+        for index, moments in ours.items():
+            assert moments.keys() == theirs[index].keys() == {"step", "exp_avg", "exp_avg_sq"}
+            for name, value in moments.items():
+                torch.testing.assert_close(theirs[index][name], value, rtol=0, atol=0)
+    for name, value in one.average.items():
+        torch.testing.assert_close(other.average[name], value, rtol=0, atol=0)
     assert torch.equal(one.generator.get_state(), other.generator.get_state())
-    assert one.sampler_state == other.sampler_state == other.sampler.generator.bit_generator.state
-
-
-def test_pre_training_lowers_the_coarse_loss(trainer):
-    batch = trainer.sampler.draw(4)
-    losses = [trainer._step("pretrain", batch, 3e-3)["coarse"] for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.5 * losses[0]
-
-
-def test_training_lowers_the_noise_loss(trainer):
-    batch = trainer.sampler.draw(4)
-    losses = [trainer._step("diffusion", batch, 3e-3)["noise"] for _ in range(25)]
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
-
-
-def test_the_coarse_loss_is_l1_inside_the_patient(trainer):
-    batch = trainer.sampler.draw(3)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        coarse = trainer.network.coarse(trainer.network.encoder(batch.x)).numpy()
-    inside = batch.inside.numpy() > 0
-    expected = np.abs(coarse - batch.y.numpy())[inside].mean()
-    assert trainer._losses("pretrain", batch)["coarse"].item() == pytest.approx(expected, rel=1e-4)
-    elsewhere = torch.where(batch.inside > 0, batch.y, 9.0)
-    changed = Batch(batch.x, elsewhere, batch.inside)
-    assert trainer._losses("pretrain", changed)["coarse"].item() == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_the_noise_loss_is_eq_9(trainer_in, tmp_path, norm):
-    trainer = trainer_in(tmp_path / norm, replace(OPTIONS, loss=norm, coarse_weight=0.0))
-
-    class Nothing(torch.nn.Module):
-        def forward(self, structure, noisy, gamma):
-            return torch.zeros_like(noisy)
-
-    trainer.network.predictor = Nothing()
-    values = [trainer._losses("diffusion", trainer.sampler.draw(8)) for _ in range(10)]
-    assert [list(v) for v in values] == [["noise"]] * 10  # a coarse weight of 0 is the paper
-    # E|ε| = √(2 / π) and E ε² = 1, with as many draws as there are pixels
-    expected, error = ((2 / np.pi) ** 0.5, 0.6) if norm == "l1" else (1.0, 2**0.5)
-    found = np.mean([float(v["noise"]) for v in values])
-    assert found == pytest.approx(expected, abs=4 * error / (80 * 16 * 32) ** 0.5)
-
-
-def test_gamma_is_drawn_between_the_schedules_ends(trainer):
-    gamma = trainer._draw_gamma(20_000).double()
-    schedule = trainer.schedule.gamma
-    assert gamma.min() >= schedule[-1] - 1e-7
-    assert gamma.max() <= 1
-    assert gamma.unique().numel() > 19_000  # continuous, not one of a thousand
-    # Half of the draws lie below step 250, and a quarter of the others
-    early = (gamma > schedule[250]).double().mean()
-    assert float(early) == pytest.approx(0.5 + 0.5 * 0.25, abs=0.015)
-
-
-def test_without_an_early_share_every_step_has_the_same_chance(trainer_in, tmp_path):
-    trainer = trainer_in(tmp_path / "paper", replace(OPTIONS, early_share=0.0))
-    gamma = trainer._draw_gamma(20_000).double()
-    steps = np.searchsorted(-trainer.schedule.gamma.numpy(), -gamma.numpy())
-    assert steps.min() >= 1
-    assert steps.max() <= 1000
-    counts = np.bincount((steps - 1) // 100, minlength=10)
-    assert ((counts - 2000) ** 2 / 2000).sum() < 27.9  # chi-squared with 9 degrees of freedom, p = 0.001
 
 
 @pytest.mark.parametrize(
-    ("steps", "share", "factor"),
-    [(0, 0.0, 0.2), (4, 0.0, 1.0), (99, 0.0, 1.0), (99, 0.5, 0.525), (99, 1.0, 0.05), (99, 1.5, 0.05)],
+    ("decay", "batches", "share", "factor"),
+    [
+        ("cosine", 0, 0.0, 0.2),
+        ("cosine", 4, 0.0, 1.0),
+        ("cosine", 99, 0.5, 0.525),
+        ("cosine", 99, 1.0, 0.05),
+        ("cosine", 99, 1.5, 0.05),
+        ("step", 0, 0.0, 0.2),
+        ("step", 99, 0.79, 1.0),
+        ("step", 99, 0.8, 0.5),  # the paper: after 1200 of 1500 epochs
+    ],
 )
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine_to_a_twentieth(trainer, steps, share, factor):
-    trainer.progress.steps = steps
+def test_the_learning_rate_warms_up_and_falls(trainer_in, tmp_path, decay, batches, share, factor):
+    trainer = trainer_in(tmp_path, OPTIONS.model_copy(update={"decay": decay}))
+    trainer.progress = replace(trainer.progress, batches=batches)
     assert trainer._learning_rate(share) == pytest.approx(factor * OPTIONS.learning_rate)
 
 
 def test_the_average_follows_the_weights(trainer):
     before = {name: value.clone() for name, value in trainer.average.items()}
-    trainer._step("pretrain", trainer.sampler.draw(2), 1e-2)
+    step(trainer, rate=1e-2)
+    weights = trainer.objective.network.state_dict()
     decay = 2 / 11  # (1 + n) / (10 + n) after the first step
-    for name, value in trainer.network.state_dict().items():
+    for name, value in weights.items():
         torch.testing.assert_close(trainer.average[name], decay * before[name] + (1 - decay) * value)
-    trainer.progress.steps = 10**6
+    trainer.progress = replace(trainer.progress, batches=10**6)
     before = {name: value.clone() for name, value in trainer.average.items()}
     trainer._average()
-    for name, value in trainer.network.state_dict().items():
+    for name, value in weights.items():
         torch.testing.assert_close(trainer.average[name], 0.999 * before[name] + 0.001 * value)
     averaged = trainer.averaged()
     assert not averaged.training
@@ -160,90 +120,140 @@ def test_the_average_follows_the_weights(trainer):
         torch.testing.assert_close(value, trainer.average[name])
 
 
+def test_without_an_average_the_weights_themselves_are_shipped(trainer_in, tmp_path):
+    trainer = trainer_in(tmp_path, OPTIONS.model_copy(update={"ema_decay": 0.0}))
+    step(trainer)
+    for name, value in trainer.objective.network.state_dict().items():
+        torch.testing.assert_close(trainer.average[name], value)
+
+
 def test_pre_training_leaves_the_noise_predictor_alone_and_training_moves_all(trainer):
     def moved() -> set[str]:
-        now = trainer.network.state_dict()
+        now = trainer.objective.network.state_dict()
         return {name.split(".")[0] for name, value in now.items() if not torch.equal(value, before[name])}
 
-    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    trainer._step("pretrain", trainer.sampler.draw(2), 1e-2)
+    before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
+    step(trainer, rate=1e-2)
     assert moved() == {"encoder", "coarse"}
-    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    trainer._step("diffusion", trainer.sampler.draw(2), 1e-2)
+    before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
+    trainer.progress = replace(trainer.progress, stage="diffusion")
+    step(trainer, rate=1e-2)
     assert moved() == {"encoder", "coarse", "predictor"}
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "diffusion"])
-def test_a_stopped_training_goes_on_where_it_was(trainer_in, tmp_path, stage):
-    options = replace(OPTIONS, pretrain_minutes=1.0 if stage == "pretrain" else 0.0)
-    first = trainer_in(tmp_path / "run", options)
-    train_for(first, 3)
-    second = trainer_in(tmp_path / "run", options, seed=77)
-    assert second.progress.stage == stage
-    assert second.progress.steps == 3
-    assert_same_state(first, second)
-    # And the next step is the same one
-    first.sampler.generator.bit_generator.state = first.sampler_state  # of which one batch was drawn ahead
-    for trainer in (first, second):
-        trainer._step(stage, trainer.sampler.draw(2), 1e-3)
-        trainer.sampler_state = trainer.sampler.generator.bit_generator.state
-    assert_same_state(first, second)
+@pytest.mark.parametrize("kind", ["diffdp", "gan"])
+@pytest.mark.parametrize("batches", [2, 5])
+def test_a_stopped_training_goes_on_where_it_was(trainer_in, tmp_path, kind, batches):
+    """Two stages of three batches; stopped in the first or the second, the end is that of a training left alone."""
+    if kind == "gan":
+        pytest.importorskip("monai")
+        stages = {"adversarial": Budget(batches=6)}
+    else:
+        stages = {"pretrain": Budget(batches=3), "diffusion": Budget(batches=3)}
+    first = trainer_in(tmp_path / "run", stages=stages, kind=kind)
+    train_for(first, batches)
+    second = trainer_in(tmp_path / "run", stages=stages, kind=kind)
+    assert sum(second.progress.done.values()) == batches
+    second.run(lambda _: None, lambda *_: Validation(1.0, {}))
+    undisturbed = trainer_in(tmp_path / "other", stages=stages, kind=kind)
+    undisturbed.run(lambda _: None, lambda *_: Validation(1.0, {}))
+    second.progress = replace(second.progress, elapsed_s=0)
+    undisturbed.progress = replace(undisturbed.progress, elapsed_s=0)
+    assert_same_state(second, undisturbed)
 
 
 def test_a_training_killed_between_saves_goes_back_to_the_last(trainer_in, tmp_path):
     first = trainer_in(tmp_path / "run")
     train_for(first, 2)
-    saved = (tmp_path / "run" / "progress.json").read_text()
-    first._step("pretrain", first.sampler.draw(2), 1e-3)
+    saved = json.loads((tmp_path / "run" / "progress.json").read_text())
+    assert saved["state"] == "state-pretrain-2.safetensors"
     (tmp_path / "run" / "state.part").write_bytes(b"half a state")
     (tmp_path / "run" / "state-pretrain-3.safetensors").write_bytes(b"not vouched for")
     second = trainer_in(tmp_path / "run")
-    assert second.progress.steps == 2
-    assert json.loads(saved)["state"] == "state-pretrain-2.safetensors"
-    train_for(second, 3)
+    assert second.progress.batches == 2
+    train_for(second, 4)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
-        "log.csv", "progress.json", "state-pretrain-3.safetensors",
+        "log.csv", "progress.json", "state-pretrain-4.safetensors",
     ]  # fmt: skip
 
 
+def test_another_recipe_does_not_go_on_in_the_same_folder(trainer_in, tmp_path):
+    train_for(trainer_in(tmp_path, identity={"recipe": (1, 2)}), 1)
+    assert trainer_in(tmp_path, identity={"recipe": (1, 2)}).progress.batches == 1
+    with pytest.raises(DatasetError, match="another recipe"):
+        trainer_in(tmp_path, identity={"recipe": (1, 3)})
+
+
+def test_the_best_of_the_last_stage_is_kept(trainer_in, tmp_path):
+    stages = {"pretrain": Budget(batches=2), "diffusion": Budget(batches=4)}
+    trainer = trainer_in(tmp_path / "run", stages=stages)
+    averages = []
+    scores = iter([0.1, 0.1, 3.0, 2.0, 2.5, 2.0])
+
+    def validate(stage, network) -> Validation:
+        averages.append({name: value.clone() for name, value in network.state_dict().items()})
+        return Validation(next(scores), {})
+
+    trainer.run(lambda _: None, validate)
+    assert trainer.progress.best == (2.0, 2)  # the first of equals; pre-training's scores are of another kind
+    files = {p.name for p in (tmp_path / "run").glob("best-*")}
+    assert files == {"best-2.safetensors"}
+    for weights in (trainer.best_weights(), trainer_in(tmp_path / "run", stages=stages).best_weights()):
+        for name, value in weights.items():
+            torch.testing.assert_close(value, averages[3][name], rtol=0, atol=0)
+    assert load_file(tmp_path / "run" / "best-2.safetensors").keys() == trainer.average.keys()
+
+
 def test_two_stages_run_to_the_end_of_their_budgets(trainer_in, tmp_path):
-    options = replace(OPTIONS, pretrain_minutes=0.01, diffusion_minutes=0.01, validate_every_minutes=60.0)
+    stages = {"pretrain": Budget(minutes=0.01), "diffusion": Budget(batches=4)}
+    options = OPTIONS.model_copy(update={"validate_every_minutes": 60.0})
     reports, validated = [], []
-    trainer = trainer_in(tmp_path / "run", options)
+    trainer = trainer_in(tmp_path / "run", options, stages)
 
-    def validate(progress, network) -> dict[str, float]:
-        validated.append(progress.stage)
-        return {"score": 1.5}
+    def validate(stage, network) -> Validation:
+        validated.append(stage)
+        return Validation(1.5, {"score": 1.5})
 
-    trainer.run(lambda r: reports.append((r.progress.stage, set(r.losses), r.learning_rate)), validate)
+    trainer.run(lambda r: reports.append((r.progress.stage, set(r.losses), r.learning_rate, r.spent)), validate)
     assert validated == ["pretrain", "diffusion"]  # at each end
     assert reports[0][:2] == ("pretrain", {"coarse"})
     assert reports[-1][:2] == ("diffusion", {"coarse", "noise"})
-    assert all(0 < rate <= options.learning_rate for *_, rate in reports)
-    assert trainer.progress.stage == "diffusion"
-    assert trainer.progress.elapsed_s >= 0.6
-    assert trainer.progress.diffusion_steps == trainer.progress.steps
+    assert all(0 < rate <= options.learning_rate for *_, rate, _ in reports)
+    assert reports[-1][-1] == 1
+    assert trainer.progress.done["pretrain"] > 0
+    assert trainer.progress.done["diffusion"] == trainer.progress.batches == 4
     rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
-    assert rows[0] == "stage,step,elapsed_s,name,value"
+    assert rows[0] == "stage,batch,elapsed_s,name,value"
     assert sum(row.endswith("score,1.5") for row in rows) == 2
-    steps = trainer.progress.pretrain_steps, trainer.progress.diffusion_steps
 
-    again = trainer_in(tmp_path / "run", options)
+    again = trainer_in(tmp_path / "run", options, stages)
     again.run(reports.append, lambda *_: pytest.fail("there is nothing left to do"))
-    assert (again.progress.pretrain_steps, again.progress.diffusion_steps) == steps
+    assert again.progress.done == trainer.progress.done
     assert_same_state(trainer, again)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(trainer):
-    batch = trainer.sampler.draw(2)
-    with pytest.raises(FloatingPointError, match="not finite"):
-        trainer._step("pretrain", Batch(batch.x, batch.y * float("nan"), batch.inside), 1e-3)
+def test_a_loss_that_is_not_finite_stops_the_training_and_is_not_saved(trainer_in, tmp_path):
+    trainer = trainer_in(tmp_path / "run")
+    draw = trainer.sampler.draw
+
+    def poisoned(number: int, size: int):
+        batch = draw(number, size)
+        return replace(batch, y=batch.y * float("nan")) if number == 2 else batch
+
+    trainer.sampler.draw = poisoned
+    with pytest.raises(FloatingPointError, match="not finite before batch 3 of pretrain"):
+        trainer.run(lambda _: None, lambda *_: Validation(1.0, {}))
+    assert trainer_in(tmp_path / "run").progress.batches == 2
 
 
-def test_trainings_of_one_seed_are_the_same(trainer_in, tmp_path):
-    one, other = (trainer_in(tmp_path / name) for name in ("one", "other"))
-    for trainer in (one, other):
-        for stage in ("pretrain", "diffusion"):
-            trainer._step(stage, trainer.sampler.draw(2), 1e-3)
-        trainer.sampler_state = trainer.sampler.generator.bit_generator.state
-    assert_same_state(one, other)
+def test_trainings_of_one_seed_are_the_same_and_of_another_are_not(trainer_in, tmp_path):
+    stages = {"pretrain": Budget(batches=2), "diffusion": Budget(batches=2)}
+    one, same, other = (
+        trainer_in(tmp_path / name, OPTIONS.model_copy(update={"seed": seed}), stages)
+        for name, seed in (("one", 0), ("same", 0), ("other", 1))
+    )
+    for trainer in (one, same, other):
+        trainer.run(lambda _: None, lambda *_: Validation(1.0, {}))
+        trainer.progress = replace(trainer.progress, elapsed_s=0)
+    assert_same_state(one, same)
+    assert any(not np.array_equal(one.average[name], other.average[name]) for name in one.average)
