@@ -2,6 +2,7 @@
 # make test    sets up, checks, tests: what .ci/run does
 # make check   style, types and the direction of imports only
 # make serve   sets up and serves on http://127.0.0.1:8000
+# make comparison CASES=folder   trains and compares the systems of the paper's tables; folder/train and folder/val hold cases
 # make lock    takes the newest versions that pyproject.toml allows into requirements.lock
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ PROGRAMS := redis-server dciodvfy plastimatch dcmdump
 PACKAGES := redis-server dicom3tools plastimatch dcmtk
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check programs lock
+.PHONY: setup demo serve test check programs comparison lock
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -40,6 +41,21 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The paper's Tables 1 and 2 and Figs. 1, 3 and 4; what is trained already is not trained again
+SYSTEMS := diffdp baseline unet gan deeplabv3plus c3d prunet
+CASES ?= cases
+COMPARISON ?= runs/comparison
+RECIPES ?= model/training/recipes
+DEVICE ?= auto
+
+comparison: setup
+	for system in $(SYSTEMS); do \
+	    $(BIN)/diffdp train $(RECIPES)/compare-$$system.toml $(CASES)/train $(CASES)/select -o $(COMPARISON)/$$system \
+	        --run $(COMPARISON)/run-$$system --device $(DEVICE) || exit 1; \
+	done
+	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
+	    -o docs/results/comparison --device $(DEVICE)
 
 # Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be
 programs:
