@@ -2,7 +2,8 @@
 # make test    sets up, checks, tests: what .ci/run does
 # make check   style, types and the direction of imports only
 # make serve   sets up and serves on http://127.0.0.1:8000
-# make comparison CASES=folder   trains and compares the systems of the paper's tables; folder/train and folder/val hold cases
+# make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
+#                  best weights by those of folder/select, scored on those of folder/val
 # make lock    takes the newest versions that pyproject.toml allows into requirements.lock
 
 SHELL := /bin/bash

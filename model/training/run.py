@@ -1,5 +1,6 @@
 """One training from case files to a checkpoint folder."""
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ def train(
     device: str,
     report: Callable[[Report | str], None],
     start: Checkpoint | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Trainer:
     """Train by a recipe until the budgets are spent, from where the run folder says; validate on the way.
 
@@ -48,7 +49,7 @@ def train(
     start
         Whose weights to begin with; its channels and sizes must be the recipe's.
     workers
-        Threads that read cases.
+        Processes that read cases, by default as many as there are processors and cases.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def train(
     network.on(chosen)
     objective = objective_of(network, options, NoiseSchedule(**recipe.schedule.model_dump()))
     files = case_files(training)
+    workers = workers or min(len(files), os.cpu_count() or 1)
     cases = load_training_cases(
         files, recipe.conditioner, chosen, workers, lambda done, total: report(f"reading cases {done}/{total}")
     )

@@ -1,12 +1,15 @@
 """Training images in memory: structure images and dose maps, drawn at random, mirrored and cropped."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
@@ -57,8 +60,8 @@ class Conditioner:
     channels: tuple[Channel, ...]
     normalisation: Normalisation
 
-    def condition_file(self, path: Path, device: torch.device) -> TrainingCase:
-        """Read a case file, compute its images and put them on a device."""
+    def condition_file(self, path: Path) -> dict[str, NDArray[np.generic]]:
+        """Read a case file and compute its images: the arrays of a `TrainingCase`."""
         case = load_case(path)
         conditioning = condition(case, self.site, self.grid, self.channels, self.normalisation)
         assert case.dose_gy is not None  # noqa: S101 - load_case always gives a dose
@@ -67,14 +70,13 @@ class Conditioner:
         y = dose_to_network(dose, case.prescription.highest_gy, self.normalisation)
         order = list(conditioning.planes)
         spacing_mm = conditioning.framing.slice_spacing_mm
-        planes = np.stack([conditioning.planes[plane].astype(np.float16) for plane in order])
-        return TrainingCase(
-            planes=torch.from_numpy(planes).to(device),
-            y=torch.from_numpy(y.astype(np.float16)).to(device),
-            inside=torch.from_numpy(inside).to(device),
-            plane_of=torch.tensor([order.index(in_plane(c)) for c in self.channels], device=device),
-            step_of=torch.tensor([round(c.offset_mm / spacing_mm) for c in self.channels], device=device),
-        )
+        return {
+            "planes": np.stack([conditioning.planes[plane].astype(np.float16) for plane in order]),
+            "y": y.astype(np.float16),
+            "inside": inside,
+            "plane_of": np.array([order.index(in_plane(c)) for c in self.channels]),
+            "step_of": np.array([round(c.offset_mm / spacing_mm) for c in self.channels]),
+        }
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,16 @@ def load_training_cases(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> list[TrainingCase]:
-    """Read and condition case files, `workers` at a time, in the order given."""
+    """Read and condition case files, `workers` processes at a time, in the order given."""
     cases: list[TrainingCase] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for case in pool.map(lambda path: conditioner.condition_file(path, device), files):
-            cases.append(case)
+    with ExitStack() as stack:
+        conditioned: Iterable[dict[str, NDArray[np.generic]]] = map(conditioner.condition_file, files)
+        if workers > 1:
+            # Not forked: CUDA may have been touched. Threads would wait for each other, most of the work being numpy's.
+            pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+            conditioned = pool.map(conditioner.condition_file, files)
+        for arrays in conditioned:
+            cases.append(TrainingCase(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}))
             progress(len(cases), len(files))
     return cases
 

@@ -48,7 +48,7 @@ def test_an_organ_or_sector_without_its_partner_cannot_be_mirrored():
 
 
 def test_a_case_file_becomes_normalised_images(patients, conditioner, block_case):
-    case = conditioner.condition_file(patients[0], CPU)
+    (case,) = load_training_cases(patients[:1], conditioner, CPU, 1, lambda *_: None)
     expected = condition(
         load_case(patients[0]),
         conditioner.site,
