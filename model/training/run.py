@@ -165,6 +165,7 @@ def write_checkpoint(destination: Path, weights: Mapping[str, Tensor], manifest:
     destination.mkdir(parents=True, exist_ok=True)
     halved = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in weights.items()}
     save_file(halved, destination / WEIGHTS)
+    (destination / WEIGHTS).chmod(0o644)  # a service that runs as somebody else must read them
     whole = manifest.model_copy(update={"weights_sha256": file_sha256(destination / WEIGHTS)})
     _write_manifest(destination, whole)
 
