@@ -1,20 +1,27 @@
 # make demo    sets up, runs the main job on a simulated patient, leaves the results in demo-output/
 # make test    sets up, checks, tests: what .ci/run does
 # make check   style, types and the direction of imports only
+# make bench   measures speed, memory and agreement of the DICOM path into docs/results/bench-dicom.md
 # make serve   sets up and serves on http://127.0.0.1:8000
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
 #                  best weights by those of folder/select, scored on those of folder/val
+# make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
+# make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
+#                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
+# make report-example   predicts the simulated patient and takes its report into docs/; pdftoppm (poppler-utils) draws the picture
+# make report-schema    writes the JSON schema of reports into docs/
+# make page-pictures   draws the page with a simulated patient into docs/page/
 # make lock    takes the newest versions that pyproject.toml allows into requirements.lock
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PROGRAMS := redis-server dciodvfy plastimatch dcmdump
-PACKAGES := redis-server dicom3tools plastimatch dcmtk
+PROGRAMS := redis-server pg_ctlcluster dciodvfy plastimatch dcmdump Orthanc chromium
+PACKAGES := redis-server postgresql dicom3tools plastimatch dcmtk orthanc chromium
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check programs comparison lock
+.PHONY: setup demo serve test check bench chaos programs dicom-table comparison page-pictures report-example report-schema lock
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -58,11 +65,37 @@ comparison: setup
 	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
 	    -o docs/results/comparison --device $(DEVICE)
 
-# Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be
+# rt-utils would bring a package named tests and a backport of dataclasses into the environment, so it gets a folder
+bench: setup
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/bench rt-utils==1.2.7 opencv-python-headless==5.0.0.93
+	$(BIN)/python -m tests.bench.dicom --programs $(VENV)/bench
+
+chaos: setup programs
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be.
+# Debian puts servers where only root's path leads
+programs: export PATH := $(PATH):/usr/sbin
 programs:
 	@type $(PROGRAMS) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && type apt-get && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(PACKAGES); } >/dev/null || true
 	@type $(PROGRAMS) >/dev/null || { echo "for all tests, install $(PACKAGES)"; [ -z "$$CI" ]; }
+
+dicom-table: setup
+	$(BIN)/python -m tests.conformance.dicom_table
+
+page-pictures: setup programs
+	$(BIN)/python -m tests.page_pictures docs/page
+
+report-example: setup
+	$(BIN)/diffdp demo -o build/report-example
+	cp build/report-example/report.pdf docs/report-example.pdf
+	pdftoppm -png -r 62 -l 3 docs/report-example.pdf build/report-example/page
+	$(BIN)/python -c 'import sys, numpy; from matplotlib.image import imread, imsave; \
+	    imsave("docs/report.png", numpy.hstack([imread(page) for page in sys.argv[1:]]))' build/report-example/page-[1-3].png
+
+report-schema: setup
+	$(BIN)/python -m service.reports.schema docs/report.schema.json
 
 # For every Python and platform at once; what only the CUDA build of torch needs is left to torch, which pins it
 lock: setup

@@ -9,6 +9,7 @@
     ├── DeviceError           the requested device is not there
     ├── PredictionError       the network's output cannot be used
     ├── DatasetError          training data cannot be read
+    ├── GoalsError            a file of clinical goals cannot be used
     └── Cancelled             somebody asked to stop: a state, not a failure
 
 Each has a stable ``code``, the ``stage`` in which it arises, whether ``retry`` may help, and a message that holds no
@@ -82,6 +83,13 @@ class DatasetError(DiffDPError):
 
     code = "dataset-invalid"
     stage = "train"
+
+
+class GoalsError(DiffDPError):
+    """A file of clinical goals cannot be used."""
+
+    code = "goals-invalid"
+    stage = "start"
 
 
 class Cancelled(DiffDPError):

@@ -14,7 +14,10 @@
     ├── JobNotFound           there is no such job
     ├── JobPurged             the job was deleted
     ├── ModelNotFound         there is no such model
+    ├── RequeueRefused        only a failed job can be done again
+    ├── CallbackRefused       a call back to this address is not allowed
     ├── ResultsNotReady       the job has no results yet, or never will
+    ├── ResultAbsent          the job has results, but not this one
     ├── Unauthorised          no valid API key came with the request
     ├── NotAcceptable         no form of the answer suits the caller
     └── LeaseLost             another worker has taken the job over
@@ -88,11 +91,30 @@ class ModelNotFound(DiffDPError):
     code = "model-not-found"
 
 
+class RequeueRefused(DiffDPError):
+    """Only a failed job can be done again."""
+
+    code = "job-not-failed"
+
+
+class CallbackRefused(DiffDPError):
+    """A call back to this address is not allowed."""
+
+    code = "callback-refused"
+    stage = "intake"
+
+
 class ResultsNotReady(DiffDPError):
     """The job has no results yet, or never will."""
 
     code = "results-not-ready"
     retry = True
+
+
+class ResultAbsent(DiffDPError):
+    """The job has results, but not this one."""
+
+    code = "result-absent"
 
 
 class Unauthorised(DiffDPError):

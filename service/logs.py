@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 FIELDS = ("job", "stage", "code", "attempt", "worker", "seconds")
 """What may be given as ``extra``; nothing else of a record is written besides its message."""
 
-NOISY = ("kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")
+NOISY = ("alembic", "kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")
 
 QUOTING = ("py.warnings", "pydicom", "python_multipart")
 """They quote what was sent: pydicom warns of an odd date of birth by showing it."""

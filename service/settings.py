@@ -1,8 +1,10 @@
 """All settings, and the only place that reads the environment."""
 
+import base64
+import binascii
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,6 +15,12 @@ PREFIX = "DIFFDP_"
 MIB = 2**20
 SHORTEST_KEY = 16
 """Fewest characters of an API key: 96 bits of base64, out of reach of guessing over a network."""
+WEBHOOK_PREFIX = "whsec_"
+SHORTEST_WEBHOOK_KEY, LONGEST_WEBHOOK_KEY = 24, 64
+"""Bytes of a key that signs calls back, as Standard Webhooks asks for."""
+REDELIVERY_MARGIN_S = 600
+"""Time by which Redis waits longer for a task than the task may take."""
+DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
 class SettingsError(ValueError):
@@ -28,10 +36,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     data_dir: Path = Field(Path.home() / ".local" / "share" / "diffdp", description="Database, broker and studies.")
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data directory.")
+    database_url: str = Field("", description="postgresql://…; empty: SQLite in the data directory.")
     broker_url: str = Field("", description="Celery broker, redis://…; empty: files in the data directory.")
     model_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders with checkpoints besides the shipped ones, separated by the path separator."
+    )
+    goals_dir: Path | None = Field(
+        None, description="Folder with clinical goals, *.toml, that take the place of the shipped ones of their site."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
 
@@ -57,6 +68,20 @@ class Settings(BaseSettings):
     hard_limit_s: int = Field(3600, ge=1, description="Longest time of one stage.")
     reap_s: float = Field(5.0, gt=0, description="Time between two searches for jobs that nobody works on.")
     ring_again_s: float = Field(60.0, gt=0, description="Time after which a waiting job is announced again.")
+
+    retention_days: float = Field(30.0, ge=0, description="Age at which ended jobs are deleted; 0: never.")
+    min_free_bytes: int = Field(0, ge=0, description="The eldest ended jobs are deleted to leave so much space.")
+    public_url: str = Field("", description="Address of the API as its callers know it, for links in calls back.")
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Sign calls back, all of them each; separated by commas; none: no calls back."
+    )
+    webhook_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Hosts and networks that may be called although they are not public, separated by commas."
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, description="Time that a receiver gets to answer.")
+    webhook_attempts: int = Field(12, ge=1)
+    webhook_pause_s: float = Field(5.0, gt=0, description="Before the second attempt; doubles, up to an hour.")
+
     log_level: str = "INFO"
 
     @classmethod
@@ -79,14 +104,19 @@ class Settings(BaseSettings):
             reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
             raise SettingsError(reasons) from None
 
+    @field_validator("goals_dir", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None
+
     @field_validator("model_dirs", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
         return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "webhook_secrets", "webhook_allowed", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return tuple(filter(None, (key.strip() for key in value.split(",")))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -95,6 +125,16 @@ class Settings(BaseSettings):
             raise ValueError(f"an API key needs at least {SHORTEST_KEY} characters")
         if not self.is_local and not self.api_keys:
             raise ValueError(f"serving on {self.host} needs at least one key in {PREFIX}API_KEYS")
+        if not all(map(_is_webhook_secret, self.webhook_secrets)):
+            raise ValueError(
+                f"a webhook secret is {WEBHOOK_PREFIX} and base64 of "
+                f"{SHORTEST_WEBHOOK_KEY} to {LONGEST_WEBHOOK_KEY} bytes"
+            )
+        for entry in self.webhook_allowed:
+            if "/" in entry:
+                ip_network(entry)
+        if self.database_url and not self.database_url.startswith(DATABASES):
+            raise ValueError(f"the job database must be one of {', '.join(DATABASES)}")
         if self.heartbeat_s * 3 > self.lease_s:
             raise ValueError("a lease must outlast three heartbeats")
         return self
@@ -114,8 +154,11 @@ class Settings(BaseSettings):
 
     @property
     def visibility_timeout_s(self) -> int:
-        """Time after which Redis hands a message to another worker; longer than any task may take."""
-        return self.hard_limit_s + 600
+        """Time after which Redis hands a message to another worker; longer than any task may take.
+
+        API and workers get it from here, so that it is the same for all.
+        """
+        return self.hard_limit_s + REDELIVERY_MARGIN_S
 
     def environment(self) -> Mapping[str, str]:
         """Return the environment for a child process that shall run with the same settings."""
@@ -124,9 +167,22 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if name == "model_dirs":
                 text = os.pathsep.join(str(path.absolute()) for path in value)
-            elif name == "api_keys":
-                text = ",".join(key.get_secret_value() for key in value)
+            elif isinstance(value, tuple):
+                text = ",".join(v.get_secret_value() if isinstance(v, SecretStr) else v for v in value)
             else:
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             ours[PREFIX + name.upper()] = text
         return {**os.environ, **ours}
+
+
+def _is_webhook_secret(secret: SecretStr) -> bool:
+    try:
+        key = webhook_key(secret)
+    except binascii.Error:
+        return False
+    return SHORTEST_WEBHOOK_KEY <= len(key) <= LONGEST_WEBHOOK_KEY
+
+
+def webhook_key(secret: SecretStr) -> bytes:
+    """Return the bytes that a webhook secret stands for."""
+    return base64.b64decode(secret.get_secret_value().removeprefix(WEBHOOK_PREFIX), validate=True)

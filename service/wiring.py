@@ -1,24 +1,38 @@
 """The one place where the parts of the service are put together."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from model.checkpoint.store import SHIPPED, Checkpoint, find_checkpoints
+from model.conditioning import head_and_neck
+from model.dosimetry.goals import GoalSet, find_goals
 from service.api.app import create_app
 from service.intake.examiner import SubprocessExaminer
 from service.intake.limits import Limits
 from service.intake.messages import KnownModel
+from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.jobs.tables import connect
 from service.settings import Settings
 from service.storage.folders import LocalStorage, Storage
 from service.worker.celery_app import CeleryDoorbell
 
+SHIPPED_GOALS = Path(head_and_neck.__file__).with_name("goals")
+
+RESOLVE_S = 30.0
+"""Time that resolving the name of a receiver may take, over which its timeout has no power."""
+
 
 def find_models(settings: Settings) -> dict[str, Checkpoint]:
     """Open all checkpoints; one that does not match its hash stops the program."""
     return find_checkpoints((SHIPPED, *settings.model_dirs))
+
+
+def find_site_goals(settings: Settings) -> dict[str, GoalSet]:
+    """Read the clinical goals of every site: the shipped ones, or those that a clinic has put in their place."""
+    return find_goals((SHIPPED_GOALS, *(() if settings.goals_dir is None else (settings.goals_dir,))))
 
 
 def known_models(checkpoints: Mapping[str, Checkpoint]) -> dict[str, KnownModel]:
@@ -28,7 +42,22 @@ def known_models(checkpoints: Mapping[str, Checkpoint]) -> dict[str, KnownModel]
 
 def open_jobs(settings: Settings) -> JobRepository:
     """Open the job database."""
-    return JobRepository(connect(settings.database), lease_s=settings.lease_s, max_attempts=settings.max_attempts)
+    return JobRepository(
+        connect(settings.database),
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        public_url=settings.public_url,
+    )
+
+
+def open_outbox(settings: Settings) -> Outbox:
+    """Open the calls back in the job database."""
+    return Outbox(
+        connect(settings.database),
+        max_attempts=settings.webhook_attempts,
+        pause_s=settings.webhook_pause_s,
+        attempt_s=2 * settings.webhook_timeout_s + RESOLVE_S,
+    )
 
 
 def open_storage(settings: Settings) -> Storage:
@@ -43,6 +72,7 @@ def build_api(settings: Settings) -> FastAPI:
     return create_app(
         settings=settings,
         jobs=open_jobs(settings),
+        outbox=open_outbox(settings),
         storage=open_storage(settings),
         doorbell=CeleryDoorbell(settings),
         examiner=SubprocessExaminer(known_models(checkpoints), limits),

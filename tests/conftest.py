@@ -1,46 +1,49 @@
 """Things that tests of several packages share."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.checkpoint.manifest import Architecture, Manifest, SamplerDefaults, Schedule, Training
-from model.conditioning import head_and_neck
-from model.networks.diffdp import DiffDP
-from model.training.run import write_checkpoint
+from model.checkpoint.manifest import Manifest
+from tests.servers import Postgres, postgres_programs
+from tests.tiny import tiny_manifest, write_tiny_model
+
+DATABASES = ("sqlite", "postgresql") if postgres_programs() or os.environ.get("CI") else ("sqlite",)
+"""PostgreSQL is tried wherever it is installed; where CI is set its absence is a failure."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_database: the test depends on the job database, so it runs on each")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database" in metafunc.fixturenames:
+        chosen = DATABASES if metafunc.definition.get_closest_marker("every_database") else DATABASES[:1]
+        metafunc.parametrize("database", chosen)
 
 
 @pytest.fixture(scope="session")
-def tiny_manifest() -> Manifest:
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of the tests' own."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session", name="tiny_manifest")
+def tiny_manifest_of_tests() -> Manifest:
     """Head-and-neck conditioning with a network that is as small as it can be."""
-    return Manifest(
-        name="tiny",
-        version="1",
-        description="untrained, for tests",
-        created="2026-01-01T00:00:00+00:00",
-        licence="MIT",
-        architecture=Architecture(widths=(8, 8, 8, 8, 8), heads=2, groups=4),
-        channels=head_and_neck.CHANNELS,
-        grid=head_and_neck.GRID,
-        normalisation=head_and_neck.NORMALISATION,
-        schedule=Schedule(),
-        defaults=SamplerDefaults(sampler="coarse-ddim", steps=2, samples=1, start_step=250),
-        site=head_and_neck.SITE,
-        training=Training(
-            data="none", patients=0, validation_patients=0, simulated=False, budget="none", steps={},
-            software={}, recipe={},
-        ),
-        figures_of_merit={},
-        weights_sha256="",
-    )  # fmt: skip
+    return tiny_manifest()
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tiny_manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of checkpoints that holds one, named tiny, with random weights."""
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network = DiffDP(len(tiny_manifest.channels), tiny_manifest.architecture)
-    write_checkpoint(folder / "tiny", network.state_dict(), tiny_manifest)
+    write_tiny_model(folder)
     return folder

@@ -3,20 +3,48 @@
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
 from model.conditioning.site import Site, SiteOrgan, TargetLevel
 
+_PAROTID = (
+    *("Parotid", "Parotid Gland", "Parotid Gl", "Parotid Glnd", "Glnd Parotid", "Gl Parotid", "Gland Parotid"),
+    *("Parotis", "Parotide", "Parotida", "Gl Parotis", "Gl Parotidea", "Glandula Parotis", "Glandula Parotidea"),
+    *("Ohrspeicheldrüse", "Ohrspeicheldruese"),
+)
+
 SITE = Site(
     name="head and neck",
     organs=(
-        SiteOrgan(name="Brainstem", synonyms=("Brain Stem", "BrainStem_Core", "Hirnstamm", "BS")),
-        SiteOrgan(name="SpinalCord", synonyms=("Spinal Cord", "Cord", "Myelon", "Spinal_Canal", "SC")),
         SiteOrgan(
-            name="Parotid_R", synonyms=("RightParotid", "Parotid Gland Right", "RParotid", "ParotidR", "Glnd_Parotid_R")
+            name="Brainstem",
+            synonyms=(
+                *("Brain Stem", "Hirnstamm", "Stammhirn", "Hersenstam", "Tronc cerebral", "Tronco cerebral"),
+                *("Tronco encefalico", "Troncoencefalo"),
+            ),
         ),
         SiteOrgan(
-            name="Parotid_L", synonyms=("LeftParotid", "Parotid Gland Left", "LParotid", "ParotidL", "Glnd_Parotid_L")
+            name="SpinalCord",
+            synonyms=(
+                *("Spinal Cord", "Spine Cord", "SpinCord", "Cord", "Spinal_Canal", "Myelon", "Myelum", "Rückenmark"),
+                *("Rueckenmark", "Spinalkanal", "Ruggenmerg", "Moelle", "Moelle epiniere", "Canal medullaire"),
+                *("Midollo", "Midollo spinale", "Medula", "Medula espinal"),
+            ),
         ),
-        SiteOrgan(name="Esophagus", synonyms=("Oesophagus", "Eso", "Esophagus_S", "Cervical Esophagus")),
-        SiteOrgan(name="Larynx", synonyms=("Larynx_SG", "Larynx Glottis", "LarynxGSL")),
-        SiteOrgan(name="Bone_Mandible", synonyms=("Mandible", "Mandibula", "Jaw")),
+        SiteOrgan(name="Parotid_R", synonyms=(*(f"{name} right" for name in _PAROTID), "Parotide D", "Parotida D")),
+        SiteOrgan(name="Parotid_L", synonyms=(*(f"{name} left" for name in _PAROTID), "Parotide G", "Parotida I")),
+        SiteOrgan(
+            name="Esophagus",
+            synonyms=(
+                *("Oesophagus", "Ösophagus", "Esofagus", "Esofago", "Œsophage", "Esophage", "Speiseröhre"),
+                *("Speiseroehre", "Slokdarm", "Eso", "Esophagus_S", "Esophagus upper", "Cervical Esophagus"),
+                *("Esophagus cervical", "Oesophagus cervical", "Cervical Oesophagus"),
+            ),
+        ),
+        SiteOrgan(name="Larynx", synonyms=("LarynxGSL", "Kehlkopf", "Laringe", "Strottenhoofd")),
+        SiteOrgan(
+            name="Bone_Mandible",
+            synonyms=(
+                *("Mandible", "Mandible bone", "Mandibula", "Mandibule", "Mandibola", "Unterkiefer", "Onderkaak"),
+                *("Jaw", "Lower jaw", "Jaw bone"),
+            ),
+        ),
     ),
     target_levels=(
         TargetLevel(name="PTV_High", relative_dose=1.0),

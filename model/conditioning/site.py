@@ -1,7 +1,13 @@
-"""Treatment sites: the structures a model was trained with, and how a study's ROIs are matched to them."""
+"""Treatment sites: the structures a model was trained with, and how a study's ROIs are matched to them.
+
+An ROI is matched by its name and its type. A name that says more than a structure's own (a margin, "PRV", "opt",
+TG-263's ~ for a part) names something else. Where name and type contradict each other the ROI is not used, and several
+ROIs that could be one structure are refused. The caller can say otherwise with the parameter ``structures``.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -10,8 +16,56 @@ from pydantic import BaseModel, ConfigDict
 from model.case import EXTERNAL
 from model.errors import SiteError
 
-_SIDE_WORDS = {"r": "R", "rt": "R", "right": "R", "dx": "R", "l": "L", "lt": "L", "left": "L", "sin": "L"}
-_EXTERNAL_KEYS = {("external", ""), ("body", ""), ("skin", ""), ("outline", ""), ("patient", ""), ("outercontour", "")}
+_SIDES = {
+    "R": (
+        *("r", "rt", "rgt", "right", "re", "rechts", "rechte", "rechter", "dx", "dex", "dext", "dexter", "dextra"),
+        *("destra", "derecha", "der", "droite"),
+    ),
+    "L": (
+        *("l", "lt", "lft", "left", "li", "links", "linke", "linker", "sx", "sin", "sinister", "sinistra"),
+        *("izquierda", "izq", "gauche"),
+    ),
+}
+"""Words for a side: English, German and Dutch, Latin, Italian, Spanish, French."""
+
+_SIDE_OF = {word: side for side, words in _SIDES.items() for word in words}
+
+_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O"})
+"""Letters that Unicode does not take apart into one of ASCII and an accent."""
+
+_WORD = re.compile(r"""^_|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\sA-Za-z0-9_.,:;/()\[\]{}'"-]""")
+"""A word, a number or a sign that is no mere separator; also a leading underscore, which in TG-263 marks what only
+serves planning."""
+
+_EXTERNAL_NAMES = (
+    *("External", "Body", "Outline", "Patient", "Outer Contour", "External Contour", "Body Contour", "Body Outline"),
+    *("Patient Outline", "Patient Contour", "Außenkontur", "Körper", "Koerper", "Contour externe"),
+)
+"""Not Skin, which is a rind of a few millimetres as often as the outline."""
+
+_OTHER_WORDS = {
+    *("opt", "opti", "optim", "optimization", "optimisation", "eval", "evaluation", "ring", "rind", "shell", "prv"),
+    *("avoid", "avoidance", "minus", "sub", "crop", "cropped", "exp", "help", "hilf", "hilfe", "dummy", "temp", "tmp"),
+    *("test", "old", "hot", "cold", "hotspot", "coldspot", "overlap", "tuning", "gtv", "ctv", "itv"),
+}
+"""Words that make of a target's name that of something else."""
+
+_CROPPED = re.compile(r"-\s*(0[0-9]|[0-9.,]+\s*(mm|cm)(?![a-z])|ptv)|\+\s*[0-9]", re.IGNORECASE)
+"""A margin taken off or put on ("PTV-03" in TG-263, "PTV-3mm", "PTV+5"), or a target taken off ("Larynx-PTV")."""
+
+_NO_ORGAN = {
+    *("PTV", "CTV", "GTV", "EXTERNAL", "TREATED_VOLUME", "IRRAD_VOLUME", "BOLUS", "MARKER", "REGISTRATION"),
+    *("ISOCENTER", "CONTRAST_AGENT", "BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD"),
+    *("SUPPORT", "FIXATION", "DOSE_REGION", "CONTROL", "DOSE_MEASUREMENT"),
+}
+"""RT ROI Interpreted Types (3006,00A4; PS3.3 C.8.8.8) that contradict the name of an organ. ORGAN, the usual default,
+contradicts nothing."""
+
+_NO_TARGET = _NO_ORGAN - {"PTV", "CTV", "GTV"} | {"AVOIDANCE", "CAVITY"}
+_NO_EXTERNAL = _NO_ORGAN - {"EXTERNAL"}
+
+_TARGET = "a target"
+_DERIVED = "no target"
 
 
 class SiteOrgan(BaseModel):
@@ -114,21 +168,58 @@ def name_key(name: str) -> tuple[str, str]:
     >>> name_key("Parotid_R") == name_key("RightParotid") == name_key("rt. parotid")
     True
     """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name)
-    sides = {_SIDE_WORDS[w.lower()] for w in words if w.lower() in _SIDE_WORDS}
+    decomposed = unicodedata.normalize("NFKD", name.strip().translate(_LETTERS))
+    words = _WORD.findall("".join(c for c in decomposed if not unicodedata.combining(c)))
+    sides = {_SIDE_OF[w.lower()] for w in words if w.lower() in _SIDE_OF}
     if len(sides) > 1:
-        return "".join(w.lower() for w in words), ""
-    base = "".join(w.lower() for w in words if w.lower() not in _SIDE_WORDS)
-    return base, "".join(sides)
+        return "".join(words).lower(), ""
+    return "".join(w for w in words if w.lower() not in _SIDE_OF).lower(), "".join(sides)
 
 
-def is_target(roi: RoiLike) -> bool:
-    """Whether an ROI is a planning target: typed PTV, or named PTV and not typed as something else.
+def _keys(names: Iterable[str]) -> set[tuple[str, str]]:
+    """Keys of a structure's names, also of those in which nothing parts the side from the rest ("RPAROTID")."""
+    keys = {name_key(name) for name in names}
+    sided = [(base, word) for base, side in keys if side for word in _SIDES[side]]
+    return keys | {(word + base, "") for base, word in sided} | {(base + word, "") for base, word in sided}
 
-    TG-263 lets a classifier follow: primary, nodal, surgical bed, parenchyma, venous thrombosis, vascular.
+
+def _target_in_name(name: str) -> str | None:
+    """Whether a name is that of a target, of what is not but may look like one, or of neither.
+
+    TG-263 lets a classifier follow PTV: primary, nodal, surgical bed, parenchyma, venous thrombosis, vascular.
     """
-    named = re.match(r"ptv(p|n|sb|par|v|vas)?(?![a-z])", roi.name.strip().lower()) is not None
-    return roi.interpreted_type == "PTV" or (named and roi.interpreted_type in {"", "ORGAN", "CTV", "GTV"})
+    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"([pcgi]tv)", r" \1 ", name.lower()))
+    first = next(iter(words), "")
+    if name.startswith("_") or first in {"x", "z"} or _OTHER_WORDS & set(words) or words.count("ptv") > 1:
+        return _DERIVED
+    if _CROPPED.search(name):
+        return _DERIVED
+    return _TARGET if first == "ptv" else None
+
+
+@dataclass(frozen=True)
+class _Role:
+    """What an ROI can be used as, if anything; `doubt` says why not where its name and type contradict each other."""
+
+    name: str | None
+    doubt: str = ""
+
+
+def _structure_by_key(site: Site) -> Mapping[tuple[str, str], str]:
+    names = {organ.name: (organ.name, *organ.synonyms) for organ in site.organs} | {EXTERNAL: _EXTERNAL_NAMES}
+    return {key: structure for structure, spellings in names.items() for key in _keys(spellings)}
+
+
+def _role(roi: RoiLike, structure_by_key: Mapping[tuple[str, str], str]) -> _Role:
+    """Weigh what an ROI's name says against its type."""
+    kind = roi.interpreted_type
+    named = structure_by_key.get(name_key(roi.name)) or _target_in_name(roi.name.strip())
+    if named == _DERIVED and kind == "PTV":
+        return _Role(None, "its name says no target")
+    if named is None or named == _DERIVED:
+        return _Role({"PTV": _TARGET, "EXTERNAL": EXTERNAL}.get(kind))
+    forbidden = {EXTERNAL: _NO_EXTERNAL, _TARGET: _NO_TARGET}.get(named, _NO_ORGAN)
+    return _Role(None, f"its name says {named}") if kind in forbidden else _Role(named)
 
 
 def match_structures(site: Site, rois: Sequence[RoiLike], overrides: Mapping[str, str] | None = None) -> StructureMatch:
@@ -154,24 +245,35 @@ def match_structures(site: Site, rois: Sequence[RoiLike], overrides: Mapping[str
     usable = [roi for roi in rois if roi.contour_count > 0]
     warnings = [f"ROI {roi.name!r} has no contours and is not used" for roi in rois if roi.contour_count == 0]
     chosen = _overridden(site, usable, overrides or {})
-    free = [roi for roi in usable if roi.number not in {m.roi_number for m in chosen.values()}]
+    taken = {m.roi_number for m in chosen.values()}
+    structure_by_key = _structure_by_key(site)
+    roles = [(roi, _role(roi, structure_by_key)) for roi in usable if roi.number not in taken]
+    warnings += [
+        f"ROI {roi.name!r} is typed {roi.interpreted_type}, but {role.doubt}: it is not used unless the parameter "
+        "'structures' says as what"
+        for roi, role in roles
+        if role.doubt
+    ]
     for organ in site.organs:
-        if organ.name not in chosen and (roi := _find_organ(organ, free)) is not None:
+        claimants = [roi for roi, role in roles if role.name == organ.name]
+        if organ.name not in chosen and (roi := _most_exact(organ.name, claimants, warnings)) is not None:
             chosen[organ.name] = Matched(organ.name, "oar", roi.number, roi.name)
     if EXTERNAL not in chosen:
-        if (roi := _find_external(free)) is not None:
+        claimants = [roi for roi, role in roles if role.name == EXTERNAL]
+        typed = [roi for roi in claimants if roi.interpreted_type == "EXTERNAL"]
+        if (roi := _only(EXTERNAL, typed or claimants)) is not None:
             chosen[EXTERNAL] = Matched(EXTERNAL, "external", roi.number, roi.name)
         else:
             warnings.append("the study has no external outline; it is derived from the CT")
     if not any(m.kind == "target" for m in chosen.values()):
-        taken = {m.roi_number for m in chosen.values()}
-        targets = [roi for roi in free if roi.number not in taken and is_target(roi)]
+        targets = [roi for roi, role in roles if role.name == _TARGET]
         for roi in targets:
             _only(roi.name, [other for other in targets if other.name == roi.name])
             chosen[roi.name] = Matched(roi.name, "target", roi.number, roi.name)
 
     missing = tuple(organ.name for organ in site.organs if organ.name not in chosen)
-    _check_site(site, chosen, missing, usable)
+    set_aside = [roi.name for roi, role in roles if role.doubt]
+    _check_site(site, chosen, missing, [roi.name for roi in usable], set_aside)
     if missing:
         warnings.append(f"not in the study, predicted without: {', '.join(missing)}")
     used = {m.roi_number for m in chosen.values()}
@@ -179,33 +281,39 @@ def match_structures(site: Site, rois: Sequence[RoiLike], overrides: Mapping[str
     return StructureMatch(chosen, missing, unused, tuple(warnings))
 
 
-def _check_site(site: Site, chosen: Mapping[str, Matched], missing: Sequence[str], usable: Sequence[RoiLike]) -> None:
+def _check_site(
+    site: Site,
+    chosen: Mapping[str, Matched],
+    missing: Sequence[str],
+    roi_names: Sequence[str],
+    set_aside: Sequence[str],
+) -> None:
     has_target = any(m.kind == "target" for m in chosen.values())
     found = [organ.name for organ in site.organs if organ.name in chosen]
+    contradictory = f"; name and type contradict each other: {', '.join(set_aside)}" if set_aside else ""
     if len(found) < site.minimum_organs:
         lacking = [*missing, *(() if has_target else ("a planning target (PTV)",))]
         raise SiteError(
             f"the study does not look like {site.name}: it holds {len(found)} of the {len(site.organs)} organs "
-            f"that the model knows and needs at least {site.minimum_organs}; missing: {', '.join(lacking)}",
-            details={"missing": lacking, "found": found, "site": site.name},
+            f"that the model knows and needs at least {site.minimum_organs}; missing: {', '.join(lacking)}"
+            + contradictory,
+            details={"missing": lacking, "found": found, "site": site.name, "set_aside": list(set_aside)},
         )
     if not has_target:
         raise SiteError(
-            "no ROI with contours is a planning target: none is typed PTV or named PTV…",
+            "no ROI with contours is a planning target: none is typed PTV or named PTV…" + contradictory,
             code="no-target",
-            details={"rois": [roi.name for roi in usable]},
+            details={"rois": list(roi_names), "set_aside": list(set_aside)},
         )
 
 
-def _find_organ(organ: SiteOrgan, rois: Sequence[RoiLike]) -> RoiLike | None:
-    keys = {name_key(spelling) for spelling in (organ.name, *organ.synonyms)}
-    exact = [roi for roi in rois if roi.name == organ.name]
-    return _only(organ.name, exact or [roi for roi in rois if name_key(roi.name) in keys])
-
-
-def _find_external(rois: Sequence[RoiLike]) -> RoiLike | None:
-    typed = [roi for roi in rois if roi.interpreted_type == "EXTERNAL"]
-    return _only(EXTERNAL, typed or [roi for roi in rois if name_key(roi.name) in _EXTERNAL_KEYS])
+def _most_exact(name: str, candidates: Sequence[RoiLike], warnings: list[str]) -> RoiLike | None:
+    """Of several ROIs take the one with exactly the structure's name."""
+    exact = [roi for roi in candidates if roi.name == name]
+    others = [roi.name for roi in candidates if roi.name != name]
+    if exact and others:
+        warnings.append(f"besides the ROI {name} these could be {name} and are not used: {', '.join(others)}")
+    return _only(name, exact or candidates)
 
 
 def _only(name: str, candidates: Sequence[RoiLike]) -> RoiLike | None:

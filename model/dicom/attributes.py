@@ -1,5 +1,6 @@
 """Attribute values of data sets that may be wrong: absent, empty, of another type or of another length."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +17,19 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "\\".join(map(str, value)).strip() if isinstance(value, MultiValue) else str(value).strip("\0 ")
 
 
+IDENTIFIER = re.compile(r"[0-9A-Za-z_-]*\.[0-9A-Za-z._-]*")
+LONGEST_IDENTIFIER = 64
+"""Characters of a UID (PS3.5 section 9)."""
+
+
 def uid(dataset: Dataset, keyword: str) -> str:
-    """Value of a UID; empty if it is absent or identifies nothing, as "0" does."""
+    """Value of a UID; empty if it is absent or identifies nothing, as "0" does.
+
+    Nor does what no UID can hold: after a wrong length the value may be all that follows in the file, and UIDs are
+    shown to callers.
+    """
     value = text(dataset, keyword)
-    return value if "." in value else ""
+    return value if len(value) <= LONGEST_IDENTIFIER and IDENTIFIER.fullmatch(value) else ""
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> NDArray[np.float64] | None:
@@ -50,6 +60,9 @@ def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
 
 
 def date_time(dataset: Dataset, date_keyword: str, time_keyword: str) -> str:
-    """Date and time as text that sorts by age; those of the instance's creation where the named ones are absent."""
-    own = text(dataset, date_keyword) + text(dataset, time_keyword)
-    return own or text(dataset, "InstanceCreationDate") + text(dataset, "InstanceCreationTime")
+    """Date and time as text that sorts by age; those of the instance's creation where the named ones are no date."""
+    for date, time in ((date_keyword, time_keyword), ("InstanceCreationDate", "InstanceCreationTime")):
+        # Pseudonymisation leaves anything in the place of a date
+        if re.fullmatch(r"[0-9]{8}", text(dataset, date)):
+            return text(dataset, date) + text(dataset, time)
+    return ""

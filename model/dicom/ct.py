@@ -42,6 +42,12 @@ TILT_TOLERANCE_MM = 0.5
 GAP_TOLERANCE = 0.1
 """How far a gap may be from a whole number of slice spacings, in spacings, to say that slices are missing."""
 
+NOT_HOUNSFIELD = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+"""Values of Rescale Type (0028,1054) that are another quantity (PS3.3 C.11.1.1.2), as in images of dual-energy CT."""
+
+END_OF_IMAGE = b"\xff\xd9"
+"""Marker with which JPEG, JPEG-LS and JPEG 2000 end alike; zeros may pad it to an even length (PS3.5 A.4)."""
+
 SAME_SPACING_MM = 1e-3
 """Pixel spacings that differ less are the same number written with other digits: 0.5 mm over 512 pixels."""
 
@@ -73,6 +79,11 @@ class CtSeries:
     def image_uids(self) -> frozenset[str]:
         """SOP Instance UIDs (0008,0018) that identify something."""
         return frozenset(uid(file.header, "SOPInstanceUID") for file in self.files) - {""}
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether any image was compressed with loss, see Lossy Image Compression (0028,2110)."""
+        return any(text(file.header, "LossyImageCompression") == "01" for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,9 @@ def decode_hu(paths: Sequence[Path], grid: VoxelGrid) -> NDArray[np.float32]:
 
 
 def check_codestreams(dataset: Dataset, matrix: tuple[int, int]) -> None:
-    """Check that compressed frames are as large as the header says, before a decoder makes room for them.
+    """Check that compressed frames are whole, and as large as the header says, before a decoder makes room for them.
+
+    Decoders fill what is missing at a frame's end with zeros.
 
     Raises
     ------
@@ -191,6 +204,8 @@ def check_codestreams(dataset: Dataset, matrix: tuple[int, int]) -> None:
         size = (int(parameters["rows"]), int(parameters["columns"]))
         if size != matrix:
             raise refuse(Rule.PIXEL_FORMAT, f"a compressed frame holds {size} pixels, its header says {matrix}")
+        if not frame.rstrip(b"\0").endswith(END_OF_IMAGE):
+            raise refuse(Rule.PIXEL_FORMAT, "a compressed frame ends too early")
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -202,7 +217,9 @@ def _read_slice(file: DicomFile) -> _Slice:
     header = file.header
     frames = integer(header, "NumberOfFrames") or 1
     if frames > 1:
-        raise refuse(Rule.MULTI_FRAME_CT, f"a CT image holds {frames} frames, expected 1", frames=frames)
+        raise refuse(
+            Rule.MULTI_FRAME_CT, f"a CT image holds {frames} frames, expected 1", frames=frames, object=_object(file)
+        )
     spacing = numbers(header, "PixelSpacing", 2)
     orientation = numbers(header, "ImageOrientationPatient", 6)
     position = numbers(header, "ImagePositionPatient", 3)
@@ -219,12 +236,22 @@ def _read_slice(file: DicomFile) -> _Slice:
         if is_absent
     ]
     if absent or spacing is None or orientation is None or position is None:
-        raise refuse(Rule.GEOMETRY_MISSING, f"a CT slice lacks a valid {' and '.join(absent)}", attributes=absent)
+        raise refuse(
+            Rule.GEOMETRY_MISSING,
+            f"a CT slice lacks a valid {' and '.join(absent)}",
+            attributes=absent,
+            object=_object(file),
+        )
     _check_pixels(file, rows, columns)
     directions = orientation.reshape(2, 3)
     return _Slice(
         file, (rows, columns), spacing, directions / np.linalg.norm(directions, axis=1, keepdims=True), position
     )
+
+
+def _object(file: DicomFile) -> str:
+    """SOP Instance UID of an image, for the details of a refusal."""
+    return uid(file.header, "SOPInstanceUID")
 
 
 def _is_orthonormal(orientation: NDArray[np.float64]) -> bool:
@@ -241,6 +268,7 @@ def _check_pixels(file: DicomFile, rows: int, columns: int) -> None:
             rows=rows,
             columns=columns,
             limit=MAX_SLICE_PIXELS,
+            object=_object(file),
         )
     samples, interpretation = integer(header, "SamplesPerPixel"), text(header, "PhotometricInterpretation")
     bits = integer(header, "BitsAllocated")
@@ -251,14 +279,30 @@ def _check_pixels(file: DicomFile, rows: int, columns: int) -> None:
             "MONOCHROME2",
             samples=samples,
             bits=bits,
+            object=_object(file),
         )
     if not number(header, "RescaleSlope") or number(header, "RescaleIntercept") is None:
         raise refuse(
-            Rule.RESCALE_MISSING, "a CT slice lacks Rescale Slope (0028,1053) or Rescale Intercept (0028,1052)"
+            Rule.RESCALE_MISSING,
+            "a CT slice lacks Rescale Slope (0028,1053) or Rescale Intercept (0028,1052)",
+            object=_object(file),
+        )
+    rescale_type = text(header, "RescaleType").upper()
+    if rescale_type in NOT_HOUNSFIELD:
+        raise refuse(
+            Rule.RESCALE_MISSING,
+            f"Rescale Type (0028,1054) of a CT slice is {rescale_type}, expected HU",
+            rescale_type=rescale_type,
+            object=_object(file),
         )
     syntax = header.file_meta.TransferSyntaxUID
     if not _can_decode(syntax):
-        raise refuse(Rule.PIXEL_FORMAT, f"CT slices of transfer syntax {syntax} cannot be decoded", syntax=str(syntax))
+        raise refuse(
+            Rule.PIXEL_FORMAT,
+            f"CT slices of transfer syntax {uid(header.file_meta, 'TransferSyntaxUID')} cannot be decoded",
+            syntax=uid(header.file_meta, "TransferSyntaxUID"),
+            object=_object(file),
+        )
     expected = 1 if syntax.is_encapsulated else rows * columns * bits // 8
     if file.pixel_bytes < expected:
         raise refuse(
@@ -266,6 +310,7 @@ def _check_pixels(file: DicomFile, rows: int, columns: int) -> None:
             f"a CT slice needs {expected} bytes of pixels, {file.pixel_bytes} are there",
             expected_bytes=expected,
             found_bytes=file.pixel_bytes,
+            object=_object(file),
         )
 
 
@@ -288,12 +333,14 @@ def _check_uniform(series: CtSeries, slices: Sequence[_Slice]) -> None:
                 Rule.MIXED_SERIES,
                 f"slices of one CT series differ: {first.matrix} pixels of {first.spacing_mm.tolist()} mm and "
                 f"{slice_.matrix} pixels of {slice_.spacing_mm.tolist()} mm",
+                object=_object(slice_.file),
             )
         if np.abs(slice_.orientation - first.orientation).max() > AXIS_TOLERANCE:
             raise refuse(
                 Rule.MIXED_ORIENTATION,
                 f"slices of one CT series are oriented along {first.orientation.ravel().tolist()} and "
                 f"{slice_.orientation.ravel().tolist()}",
+                object=_object(slice_.file),
             )
     if len(slices) < 2:
         raise refuse(Rule.TOO_FEW_SLICES, "the CT has 1 slice, at least 2 are needed", slices=1)

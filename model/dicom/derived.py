@@ -1,16 +1,22 @@
 """What every DICOM object that we write has in common: context, identity, provenance, and the file around it."""
 
+import contextlib
 import copy
+import io
 import os
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat, format_number_as_ds
+
+from model.dicom.files import reading
+from model.errors import StudyError
 
 WARNING = "predicted, not for treatment"
 """Stands in every object that holds a prediction."""
@@ -18,6 +24,7 @@ WARNING = "predicted, not for treatment"
 LO_LENGTH = 64
 SH_LENGTH = 16
 ST_LENGTH = 1024
+LT_LENGTH = 10240
 
 CONTEXT = (
     "SpecificCharacterSet",
@@ -48,7 +55,7 @@ CONTEXT = (
     "FrameOfReferenceUID",
     "PositionReferenceIndicator",
 )
-"""Copied as they are from the CT: a planning system files our objects under the same patient, study and frame."""
+"""Copied from the CT: a planning system files our objects under the same patient, study and frame of reference."""
 
 TYPE_2 = (
     "PatientName",
@@ -81,6 +88,8 @@ class Provenance:
         Free text about the run, for example sampler and seed; no patient data.
     simulated_training_data
         Whether the network has seen simulated patients only; the objects then say so.
+    warnings
+        What a user should know of this prediction; no patient data.
     """
 
     model: str
@@ -89,6 +98,7 @@ class Provenance:
     software_version: str
     comment: str = ""
     simulated_training_data: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def new_uid(identity: str | None, *parts: str) -> UID:
@@ -109,7 +119,7 @@ def new_instance(
     Parameters
     ----------
     ct_header
-        Any slice of the CT.
+        Any slice of the CT. What is so damaged there that it cannot be copied counts as absent.
     sop_class_uid
         What the object is.
     modality
@@ -123,7 +133,8 @@ def new_instance(
     dataset = Dataset()
     for keyword in CONTEXT:
         if keyword in ct_header:
-            dataset.add(copy.deepcopy(ct_header[keyword]))
+            with contextlib.suppress(StudyError), reading(keyword):
+                dataset.add(_copied(ct_header, keyword))
     for keyword in TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
@@ -143,9 +154,19 @@ def new_instance(
     return dataset
 
 
+def _copied(ct_header: Dataset, keyword: str) -> DataElement:
+    """Copy of an element that can be written; whatever the library raises if it cannot."""
+    trial = Dataset()
+    trial.SpecificCharacterSet = ct_header.get("SpecificCharacterSet")
+    trial.add(copy.deepcopy(ct_header[keyword]))
+    trial.save_as(io.BytesIO(), implicit_vr=False, little_endian=True)
+    return trial[keyword]
+
+
 def declare_prediction(dataset: Dataset, provenance: Provenance) -> None:
     """Say in an object that it was predicted and by what (SOP Common module, PS3.3 C.12.1)."""
-    dataset.SeriesDescription = f"DiffDP: {WARNING}"
+    simulated = "; trained on simulated data" if provenance.simulated_training_data else ""
+    dataset.SeriesDescription = f"DiffDP: {WARNING}{simulated}"
     dataset.SoftwareVersions = ascii_text(provenance.software_version, LO_LENGTH)
     purpose = Dataset()
     purpose.CodeValue = "109102"
@@ -175,8 +196,8 @@ def reference(dataset: Dataset) -> Dataset:
 
 
 def ascii_text(text: str, length: int) -> str:
-    """Text that fits an attribute under any character set of the CT."""
-    return text.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:length]
+    """Text that fits an attribute under any character set of the CT: printable ASCII without a backslash."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\\", "/"))[:length]
 
 
 def decimal(value: float) -> DSfloat:
@@ -188,9 +209,14 @@ def decimal(value: float) -> DSfloat:
 
 
 def save(dataset: Dataset, path: Path) -> None:
-    """Write a DICOM file (PS3.10), explicit VR little endian; a reader sees the whole file or none."""
+    """Write a DICOM file (PS3.10); a reader sees the whole file or none.
+
+    What was read keeps its transfer syntax: an element may be longer than explicit VR allows. All else is written in
+    explicit VR little endian.
+    """
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    read = dataset.file_meta if hasattr(dataset, "file_meta") else meta
+    meta.TransferSyntaxUID = read.get("TransferSyntaxUID", ExplicitVRLittleEndian)
     dataset.file_meta = meta
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

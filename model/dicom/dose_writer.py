@@ -14,6 +14,7 @@ from model.case import Volume
 from model.dicom.attributes import uid
 from model.dicom.derived import (
     LO_LENGTH,
+    LT_LENGTH,
     WARNING,
     Provenance,
     ascii_text,
@@ -57,9 +58,9 @@ def write_dose(
     plan
         The study's RTPLAN, or our companion plan where it has none.
     dvhs
-        ROI Number (3006,0022) in the structure set → DVH of this dose. The standard lets a dose refer to a structure
-        set only together with DVHs (PS3.3 C.8.8.4), so without any, or without a UID of the structure set, it does
-        neither.
+        ROI Number (3006,0022) in the structure set → DVH of this dose. A dose may refer to a structure set only
+        together with DVHs (PS3.3 C.8.8.4), so without any, or without a UID of the structure set, it does neither;
+        its plan refers to one.
     provenance
         What predicted the dose.
     identity, created
@@ -77,13 +78,19 @@ def write_dose(
     )
     declare_prediction(dataset, provenance)
     set_dose(dataset, dose, bits)
-    training = " on simulated data" if provenance.simulated_training_data else ""
-    dataset.DoseComment = ascii_text(f"{WARNING}{training}: {provenance.model} {provenance.version}", LO_LENGTH)
+    dataset.DoseComment = _dose_comment(provenance)
+    if provenance.warnings:
+        dataset.ImageComments = ascii_text("; ".join(provenance.warnings), LT_LENGTH)
     dataset.ReferencedRTPlanSequence = Sequence([reference(plan)])
+    add_dvhs(dataset, structure_set, dvhs)
+    return dataset
+
+
+def add_dvhs(dataset: Dataset, structure_set: Dataset, dvhs: Mapping[int, Dvh]) -> None:
+    """Fill the RT DVH module (PS3.3 C.8.8.4) of a dose; see `write_dose`."""
     if dvhs and uid(structure_set, "SOPInstanceUID"):
         dataset.ReferencedStructureSetSequence = Sequence([reference(structure_set)])
         dataset.DVHSequence = Sequence([_dvh(number, dvh) for number, dvh in dvhs.items()])
-    return dataset
 
 
 def set_dose(dataset: Dataset, dose: Volume, bits: Bits = 16) -> None:
@@ -101,7 +108,7 @@ def set_dose(dataset: Dataset, dose: Volume, bits: Bits = 16) -> None:
     bits
         Bits per voxel. 16 is what every reader of CT can read; some image libraries refuse 32, some validators
         abort on it. The highest dose becomes the largest *signed* number, because some readers take all pixels for
-        signed: at 80 Gy the quantisation error is then 1.3 mGy with 16 bits.
+        signed: at 80 Gy the quantisation error is then 1.2 mGy with 16 bits.
 
     Raises
     ------
@@ -155,6 +162,17 @@ def set_dose(dataset: Dataset, dose: Volume, bits: Bits = 16) -> None:
         pixels[frame] = np.rint(plane.astype(np.float64) / float(dataset.DoseGridScaling))
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OW"
+
+
+def _dose_comment(provenance: Provenance) -> str:
+    """Dose Comment (3004,0006): what every planning system shows; warnings that do not fit are counted."""
+    simulated = "; simulated data" if provenance.simulated_training_data else ""
+    comment = f"{WARNING}{simulated}; {provenance.model} {provenance.version}"
+    whole = "; ".join((comment, *provenance.warnings))
+    if len(whole) <= LO_LENGTH:
+        return ascii_text(whole, LO_LENGTH)
+    count = f"; warnings: {len(provenance.warnings)}" if provenance.warnings else ""
+    return ascii_text(comment, LO_LENGTH - len(count)) + count
 
 
 def _dvh(roi_number: int, dvh: Dvh) -> Dataset:

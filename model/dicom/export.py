@@ -14,7 +14,7 @@ from model.case import Beam, Case, Structure, Volume, VoxelGrid
 from model.dicom.contours import trace_contours
 from model.dicom.derived import LO_LENGTH, SH_LENGTH, ascii_text, decimal, new_instance, new_uid, reference, save
 from model.dicom.dose_writer import set_dose
-from model.dicom.plan import as_head_first_supine
+from model.dicom.plan import from_head_first_supine
 from model.dicom.plan_writer import set_plan
 
 CREATED = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -28,6 +28,10 @@ PATIENT_POSITION: dict[tuple[int, ...], str] = {
     (-1, 0, 0, 0, -1, 0): "HFP",
     (-1, 0, 0, 0, 1, 0): "FFS",
     (1, 0, 0, 0, -1, 0): "FFP",
+    (0, 1, 0, -1, 0, 0): "HFDR",
+    (0, -1, 0, 1, 0, 0): "HFDL",
+    (0, -1, 0, -1, 0, 0): "FFDR",
+    (0, 1, 0, 1, 0, 0): "FFDL",
 }
 """Image Orientation (Patient) → Patient Position (0018,5100), as planning systems pair them."""
 
@@ -52,7 +56,7 @@ def write_study(
     Parameters
     ----------
     case
-        Slices must be transverse, with the patient supine or prone; Hounsfield units are rounded to integers.
+        Slices must be transverse, oriented as one of `PATIENT_POSITION`; Hounsfield units are rounded to integers.
     folder
         Is made if need be; files of the same names are replaced.
     identity
@@ -218,8 +222,7 @@ def _plan(case: Case, context: Dataset, identity: str, structure_set: Dataset) -
     targets = {name: numbers[name] for name in case.prescription.dose_gy}
     set_plan(dataset, "Plan", structure_set, case.prescription, targets)
     position = _patient_position(case.grid)
-    # From head first supine to this position and back is the same turn
-    beams = [turned for beam in case.beams if (turned := as_head_first_supine(beam, position))]
+    beams = [turned for beam in case.beams if (turned := from_head_first_supine(beam, position))]
     if beams:
         setup = Dataset()
         setup.PatientSetupNumber = 1

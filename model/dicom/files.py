@@ -6,6 +6,7 @@ before anything is inflated or decoded, and whatever a broken file makes the rea
 
 import io
 import logging
+import os
 import threading
 import warnings
 import zlib
@@ -27,7 +28,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from model.dicom.attributes import text, uid
+from model.dicom.attributes import uid
 from model.dicom.rules import Rule, refuse
 from model.errors import DiffDPError, StudyError
 
@@ -45,6 +46,9 @@ NATIVE_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 """Length of an element that is ended by a delimiter (PS3.5 7.1.1)."""
+
+LEAVING = (GeneratorExit, KeyboardInterrupt, SystemExit)
+"""What asks a program to stop, not what a file does to it."""
 
 _QUIET = threading.RLock()
 """Warning filters belong to the process, so only one thread at a time may set them aside."""
@@ -88,10 +92,11 @@ def reading(what: str, rule: Rule = Rule.DAMAGED_FILE) -> Iterator[None]:
         was_disabled, log.disabled = log.disabled, True
         try:
             yield
-        except (DiffDPError, MemoryError):
+        except (DiffDPError, MemoryError, *LEAVING):
             raise
-        except Exception as error:
-            # The reader, too, raises OSError, but a fault of the disk has a number and is not the study's
+        except BaseException as error:
+            # The panic of a decoder that is written in Rust is no Exception. The reader, too, raises OSError, but a
+            # fault of the disk has a number and is not the study's
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise refuse(rule, f"{what} cannot be read ({type(error).__name__})") from None
@@ -112,7 +117,7 @@ def read_file(path: Path, *, pixels: bool, inflated_limit: int = MAX_INFLATED_BY
     StudyError
         ``damaged-file`` if it begins as DICOM but cannot be read; ``too-large`` if it inflates beyond the limit.
     """
-    with path.open("rb") as file:
+    with _Bounded(path.open("rb", buffering=0)) as file:
         has_preamble = file.read(132)[128:] == b"DICM"
         file.seek(0)
         try:
@@ -122,6 +127,9 @@ def read_file(path: Path, *, pixels: bool, inflated_limit: int = MAX_INFLATED_BY
                 header = dcmread(stream, force=True, stop_before_pixels=not pixels)
                 _check_complete(header)
                 sop_class = uid(header, "SOPClassUID")
+                declared = uid(header.file_meta, "MediaStorageSOPClassUID")
+                if has_preamble and not sop_class and declared.startswith(STORAGE_CLASSES):
+                    raise refuse(Rule.DAMAGED_FILE, "a DICOM file names its class in its header only")
                 position = stream.tell()
                 remaining = stream.seek(0, io.SEEK_END) - position
         except StudyError as error:
@@ -151,14 +159,29 @@ def read_headers(paths: Sequence[Path]) -> tuple[list[DicomFile], int]:
     """
     files: list[DicomFile] = []
     inflated_limit = MAX_INFLATED_BYTES
-    for path in sorted(paths):
-        file = read_file(path, pixels=False, inflated_limit=inflated_limit)
+    for number, path in enumerate(sorted(paths), start=1):
+        try:
+            file = read_file(path, pixels=False, inflated_limit=inflated_limit)
+        except StudyError as error:
+            # Its place, because its name may be a patient's
+            message = f"file {number} of {len(paths)}: {error.message}"
+            raise StudyError(message, code=error.rule, details={**error.details, "file": number}) from None
         if file is not None:
             files.append(file)
             inflated_limit -= file.inflated_bytes
     if not files:
         raise refuse(Rule.NOTHING_READABLE, f"none of the {len(paths)} files is a DICOM object", files=len(paths))
     return files, len(paths) - len(files)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it holds: Python makes room for that much before it reads."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to so many bytes."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = max(0, min(size, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 def _check_complete(dataset: Dataset) -> None:
@@ -170,7 +193,7 @@ def _check_complete(dataset: Dataset) -> None:
         if len(element.value) < element.length:
             raise refuse(
                 Rule.DAMAGED_FILE,
-                f"an object of class {UID(text(dataset, 'SOPClassUID')).name or 'unknown'} ends too early: {tag} "
+                f"an object of class {UID(uid(dataset, 'SOPClassUID')).name or 'unknown'} ends too early: {tag} "
                 f"declares {element.length} bytes, {len(element.value)} are there",
                 declared_bytes=element.length,
                 found_bytes=len(element.value),

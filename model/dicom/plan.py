@@ -7,9 +7,19 @@ from pydicom import Dataset
 
 from model.case import Beam
 from model.dicom.attributes import integer, items, number, numbers, text, uid
+from model.dicom.rules import Rule, refuse
 
 HIGHEST_PLAUSIBLE_GY = 200.0
 """Prescriptions above this are in another unit or wrong; no course of external beams gives as much."""
+
+ALONG = {"HF": 1, "FF": -1}
+"""First part of Patient Position (0018,5100): whether the head or the feet are towards the gantry."""
+
+ROLL_DEG = {"S": 0.0, "DR": -90.0, "P": 180.0, "DL": 90.0}
+"""Second part of Patient Position → turn about the long axis that leads there from supine."""
+
+UNSUPPORTED_POSITIONS = {"LFP", "LFS", "RFP", "RFS", "AFDR", "AFDL", "PFDR", "PFDL"}
+"""Patient positions of the standard in which the gantry does not turn about the patient's long axis."""
 
 SETUP_DELIVERY = {"SETUP", "OPEN_PORTFILM", "TRMT_PORTFILM"}
 """Treatment Delivery Type (300A,00CE) of beams that take images instead of treating."""
@@ -55,6 +65,11 @@ def read_plan(plan: Dataset, patient_position: str) -> PlanSummary:
         An RT Plan.
     patient_position
         Patient Position (0018,5100) of the CT, for a plan that does not state its own.
+
+    Raises
+    ------
+    StudyError
+        ``patient-position`` if the patient lies across the couch.
     """
     warnings = []
     target_dose_gy: dict[int, float] = {}
@@ -74,12 +89,23 @@ def read_plan(plan: Dataset, patient_position: str) -> PlanSummary:
     groups = items(plan, "FractionGroupSequence")
     fractions = integer(groups[0], "NumberOfFractionsPlanned") if len(groups) == 1 else None
 
-    setups = [text(setup, "PatientPosition") for setup in items(plan, "PatientSetupSequence")]
-    position = next(filter(None, setups), patient_position) or "HFS"
-    beams = [_beam(beam) for beam in items(plan, "BeamSequence") if _treats(beam)]
-    turned = [as_head_first_supine(beam, position) for beam in beams if beam is not None]
+    setups = {
+        integer(setup, "PatientSetupNumber"): text(setup, "PatientPosition")
+        for setup in items(plan, "PatientSetupSequence")
+    }
+    turned = []
+    assumed = False
+    for item in items(plan, "BeamSequence"):
+        beam = _beam(item) if _treats(item) else None
+        if beam is not None:
+            stated = (setups.get(integer(item, "ReferencedPatientSetupNumber"), ""), *setups.values(), patient_position)
+            known = [position for position in stated if check_position(position)]
+            assumed |= not known
+            turned.append(as_head_first_supine(beam, known[0] if known else "HFS"))
+    if assumed:
+        warnings.append("neither plan nor CT says how the patient lies: head first, supine was assumed for the beams")
     if None in turned:
-        warnings.append(f"beams of the plan were left out: the patient position {position[:4]} is not supported")
+        warnings.append("beams of the plan were left out: the couch is turned under a patient who lies on the side")
     return PlanSummary(
         sop_instance_uid=uid(plan, "SOPInstanceUID"),
         label=text(plan, "RTPlanLabel"),
@@ -91,37 +117,61 @@ def read_plan(plan: Dataset, patient_position: str) -> PlanSummary:
     )
 
 
+def check_position(patient_position: str) -> bool:
+    """Whether a Patient Position (0018,5100) says how the patient lies.
+
+    Raises
+    ------
+    StudyError
+        ``patient-position`` if the patient lies across the couch: beams and usual arrangements would mean something
+        else.
+    """
+    if patient_position in UNSUPPORTED_POSITIONS:
+        raise refuse(
+            Rule.PATIENT_POSITION,
+            f"the patient position is {patient_position}, expected one that begins with HF or FF",
+            patient_position=patient_position,
+        )
+    return patient_position[:2] in ALONG and patient_position[2:] in ROLL_DEG
+
+
 def as_head_first_supine(beam: Beam, patient_position: str) -> Beam | None:
     """Turn gantry and couch so that the beam enters a head-first supine patient as it does this one.
 
-    IEC 61217 angles belong to the room. A prone patient is turned by 180° about the long axis, which the gantry makes
-    up for and which reverses the couch; one lying feet first is turned by 180° about the vertical axis, which mirrors
-    the gantry angle. The rule is its own inverse.
+    IEC 61217 angles belong to the room. A patient who is turned about the long axis is made up for by the gantry, which
+    reverses the couch for a prone one; one lying feet first is turned by 180° about the vertical axis, which mirrors
+    the gantry angle.
+
+    Parameters
+    ----------
+    beam
+        As planned.
+    patient_position
+        One that `check_position` knows.
 
     Returns
     -------
     Beam or None
-        None for a decubitus or unknown position, where gantry and couch alone do not suffice.
+        None if gantry and couch alone do not suffice: the couch is turned under a patient who lies on the side.
     """
-    match patient_position:
-        case "HFS":
-            return beam
-        case "HFP":
-            return replace(
-                beam,
-                gantry_deg=tuple((180 + angle) % 360 for angle in beam.gantry_deg),
-                couch_deg=-beam.couch_deg % 360,
-            )
-        case "FFS":
-            return replace(beam, gantry_deg=tuple(-angle % 360 for angle in beam.gantry_deg))
-        case "FFP":
-            return replace(
-                beam,
-                gantry_deg=tuple((180 - angle) % 360 for angle in beam.gantry_deg),
-                couch_deg=-beam.couch_deg % 360,
-            )
-        case _:
-            return None
+    along, roll_deg = ALONG[patient_position[:2]], ROLL_DEG[patient_position[2:]]
+    return _turned(beam, along, -roll_deg, roll_deg)
+
+
+def from_head_first_supine(beam: Beam, patient_position: str) -> Beam | None:
+    """Undo `as_head_first_supine`."""
+    along, roll_deg = ALONG[patient_position[:2]], ROLL_DEG[patient_position[2:]]
+    return _turned(beam, along, along * roll_deg, roll_deg)
+
+
+def _turned(beam: Beam, sign: int, offset_deg: float, roll_deg: float) -> Beam | None:
+    if beam.couch_deg and roll_deg in (ROLL_DEG["DR"], ROLL_DEG["DL"]):
+        return None
+    return replace(
+        beam,
+        gantry_deg=tuple((sign * angle + offset_deg) % 360 for angle in beam.gantry_deg),
+        couch_deg=-beam.couch_deg % 360 if roll_deg == ROLL_DEG["P"] else beam.couch_deg,
+    )
 
 
 def _treats(beam: Dataset) -> bool:

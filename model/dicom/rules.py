@@ -27,7 +27,14 @@ class Rule(StrEnum):
     NO_CT = "no-ct", "The study must hold CT images."
     UNSUPPORTED_MODALITY = "unsupported-modality", "The images must be CT; PET, MR and others are not used."
     MULTI_FRAME_CT = "multi-frame-ct", "Every CT image must hold one slice; multi-frame objects are not supported yet."
-    SEVERAL_CT_SERIES = "several-ct-series", "The structure set must decide which one of several CT series is meant."
+    SEVERAL_CT_SERIES = (
+        "several-ct-series",
+        "The structure set or the parameter `ct_series` must decide which one of several CT series is meant.",
+    )
+    UNKNOWN_CT_SERIES = (
+        "unknown-ct-series",
+        "The parameter `ct_series` must be the Series Instance UID of CT images of the study.",
+    )
     PATIENT_MISMATCH = "patient-mismatch", "CT and structure set must belong to the same patient."
     FRAME_OF_REFERENCE_MISMATCH = (
         "frame-of-reference-mismatch",
@@ -41,6 +48,7 @@ class Rule(StrEnum):
     MISSING_SLICE = "missing-slice", "No slice of the CT may be absent."
     UNEVEN_SPACING = "uneven-spacing", "Slices must be evenly spaced."
     GANTRY_TILT = "gantry-tilt", "Slices must be stacked along their normal, so the gantry must not be tilted."
+    PATIENT_POSITION = "patient-position", "The patient must lie along the couch, head or feet first."
     OBLIQUE = "oblique", "Slices must be parallel to a plane of the patient's axes."
     PIXEL_DATA_MISSING = "pixel-data-missing", "Every slice must hold as many pixels as it declares."
     PIXEL_FORMAT = "pixel-format", "Pixels must be single-sample grey values that can be decoded."
@@ -48,7 +56,11 @@ class Rule(StrEnum):
     NO_STRUCTURE_SET = "no-structure-set", "The study must hold an RT Structure Set."
     SEVERAL_STRUCTURE_SETS = (
         "several-structure-sets",
-        "The plan or the date must decide which of several structure sets is meant.",
+        "The plan, the date or the parameter `structure_set` must decide which one of several structure sets is meant.",
+    )
+    UNKNOWN_STRUCTURE_SET = (
+        "unknown-structure-set",
+        "The parameter `structure_set` must be the SOP Instance UID of a structure set of the study.",
     )
     NO_ROI = "no-roi", "The structure set must define ROIs; none is left when the file was damaged on its way."
     DUPLICATE_ROI_NUMBER = "duplicate-roi-number", "Every ROI of the structure set must have its own number."

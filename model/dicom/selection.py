@@ -56,7 +56,7 @@ def sort_files(paths: Sequence[Path], warnings: list[str]) -> SortedFiles:
     """Sort files by SOP class, whatever Modality (0008,0060) says; but a CT image must not claim another modality."""
     files, other_count = read_headers(paths)
     if other_count:
-        warnings.append(f"{other_count} files are no DICOM objects and were left out")
+        warnings.append(f"files that are no DICOM objects were left out: {other_count}")
     used: dict[str, list[DicomFile]] = {
         CTImageStorage: [],
         RTStructureSetStorage: [],
@@ -116,65 +116,152 @@ def _fit(series: CtSeries, structure_set: Dataset) -> _Fit:
     return _Fit.SAME_FRAME if known else _Fit.UNVERIFIED
 
 
+def named_series(all_series: Sequence[CtSeries], series_uid: str | None) -> Sequence[CtSeries]:
+    """Return the CT series that the caller names, all if none is named.
+
+    Raises
+    ------
+    StudyError
+        ``unknown-ct-series`` if there is none of this UID.
+    """
+    found = [series for series in all_series if series_uid in {series.uid, None}]
+    if not found:
+        known = sorted(series.uid for series in all_series)
+        raise refuse(
+            Rule.UNKNOWN_CT_SERIES,
+            f"no CT series has the UID that the parameter 'ct_series' names; found {_names(known)}",
+            series=known,
+        )
+    return found
+
+
+def _named_structure_sets(structure_sets: Sequence[Dataset], instance_uid: str | None) -> list[Dataset]:
+    found = [
+        structure_set
+        for structure_set in structure_sets
+        if instance_uid in {uid(structure_set, "SOPInstanceUID"), None}
+    ]
+    if not found:
+        known = _instance_uids(structure_sets)
+        raise refuse(
+            Rule.UNKNOWN_STRUCTURE_SET,
+            f"no structure set has the UID that the parameter 'structure_set' names; found {_names(known)}",
+            structure_sets=known,
+        )
+    return found
+
+
+def _instance_uids(datasets: Sequence[Dataset]) -> list[str]:
+    return sorted(uid(dataset, "SOPInstanceUID") for dataset in datasets)
+
+
+def _names(uids: Sequence[str]) -> str:
+    return ", ".join(name or "one without a UID" for name in uids)
+
+
 def pair_ct_with_structure_set(
-    all_series: Sequence[CtSeries], files: SortedFiles, warnings: list[str]
+    all_series: Sequence[CtSeries],
+    files: SortedFiles,
+    warnings: list[str],
+    *,
+    ct_series: str | None = None,
+    structure_set: str | None = None,
 ) -> tuple[CtSeries, Dataset]:
-    """Choose the structure set that fits a CT series, and the series that it was drawn on."""
-    fits = [[_fit(series, structure_set) for series in all_series] for structure_set in files.structure_sets]
+    """Choose the structure set that fits a CT series, and the series that it was drawn on.
+
+    Parameters
+    ----------
+    all_series, files
+        Of the study.
+    warnings
+        Receives what was chosen where there was a choice.
+    ct_series, structure_set
+        UIDs that the caller names; the choice is then between what has them.
+    """
+    candidates = named_series(all_series, ct_series)
+    sets = _named_structure_sets(files.structure_sets, structure_set)
+    series, chosen, reasons = _pair(candidates, sets, files.plans, warnings)
+    if len(all_series) > 1:
+        reason = "the parameter 'ct_series' names it" if ct_series else reasons[0]
+        others = sorted(other.uid for other in all_series if other is not series)
+        warnings.append(_choice("CT series", series.uid, reason, others))
+    if len(files.structure_sets) > 1:
+        reason = "the parameter 'structure_set' names it" if structure_set else reasons[1]
+        others = _instance_uids([other for other in files.structure_sets if other is not chosen])
+        warnings.append(_choice("structure sets", uid(chosen, "SOPInstanceUID"), reason, others))
+    return series, chosen
+
+
+def _choice(kind: str, chosen: str, reason: str, others: Sequence[str]) -> str:
+    return f"of {len(others) + 1} {kind} {_names([chosen])} was used, because {reason}; not used: {_names(others)}"
+
+
+def _pair(
+    all_series: Sequence[CtSeries], structure_sets: Sequence[Dataset], plans: Sequence[Dataset], warnings: list[str]
+) -> tuple[CtSeries, Dataset, tuple[str, str]]:
+    """Choose a series and a structure set and say why."""
+    fits = [[_fit(series, structure_set) for series in all_series] for structure_set in structure_sets]
     best = [max(row) for row in fits]
     if max(best) == _Fit.OTHER_PATIENT:
-        raise refuse(Rule.PATIENT_MISMATCH, "CT and structure set have different patient identifiers (0010,0020)")
+        raise refuse(
+            Rule.PATIENT_MISMATCH,
+            "CT and structure set have different patient identifiers (0010,0020)",
+            structure_sets=_instance_uids(structure_sets),
+        )
     if max(best) == _Fit.OTHER_FRAME:
         raise refuse(
             Rule.FRAME_OF_REFERENCE_MISMATCH,
             "the structure set belongs to another frame of reference than the CT",
             ct=sorted(series.frame_of_reference for series in all_series),
+            structure_sets=_instance_uids(structure_sets),
         )
     # One that names the CT's frame of reference before those that name none
     floor = min(max(best), _Fit.SAME_FRAME)
-    chosen = _choose_structure_set([k for k, fit in enumerate(best) if fit >= floor], files, warnings)
+    fitting = [k for k, fit in enumerate(best) if fit >= floor]
+    index, why = _choose_structure_set([structure_sets[k] for k in fitting], plans)
+    chosen = fitting[index]
     matching = [series for series, fit in zip(all_series, fits[chosen], strict=True) if fit == best[chosen]]
     if len(matching) > 1:
         raise refuse(
             Rule.SEVERAL_CT_SERIES,
-            f"{len(matching)} of {len(all_series)} CT series fit the structure set equally well, expected one",
+            f"{len(matching)} of {len(all_series)} CT series fit the structure set equally well, expected one: say "
+            f"which with the parameter 'ct_series'; found {_names(sorted(series.uid for series in matching))}",
             series=sorted(series.uid for series in matching),
         )
-    if len(all_series) > 1:
-        warnings.append(f"of {len(all_series)} CT series the one that the structure set refers to was used")
     if best[chosen] == _Fit.UNVERIFIED:
         warnings.append("frame of reference missing: that the structure set belongs to the CT could not be verified")
-    if best[chosen] == _Fit.SAME_FRAME and read_references(files.structure_sets[chosen]).images_by_series:
+    if best[chosen] == _Fit.SAME_FRAME and read_references(structure_sets[chosen]).images_by_series:
         warnings.append("the contours were drawn on another series of the CT's frame of reference")
-    return matching[0], files.structure_sets[chosen]
+    referenced = best[chosen] == _Fit.REFERENCED
+    why_series = "the structure set refers to it" if referenced else "it alone fits the structure set"
+    return matching[0], structure_sets[chosen], (why_series, why)
 
 
-def _choose_structure_set(candidates: Sequence[int], files: SortedFiles, warnings: list[str]) -> int:
-    """Of several structure sets take the one that the plans refer to, else the newest."""
+def _choose_structure_set(candidates: Sequence[Dataset], plans: Sequence[Dataset]) -> tuple[int, str]:
+    """Of several structure sets take the one that the plans refer to, else the newest; say why."""
     if len(candidates) == 1:
-        return candidates[0]
-    planned = set().union(*(_structure_set_uids(plan) for plan in files.plans))
-    by_plan = [k for k in candidates if uid(files.structure_sets[k], "SOPInstanceUID") in planned]
+        return 0, "it alone fits the CT"
+    planned = set().union(*(_structure_set_uids(plan) for plan in plans))
+    by_plan = [k for k, candidate in enumerate(candidates) if uid(candidate, "SOPInstanceUID") in planned]
     if len(by_plan) == 1:
-        warnings.append(f"of {len(candidates)} structure sets the one that the plan refers to was used")
-        return by_plan[0]
-    dates = {k: date_time(files.structure_sets[k], "StructureSetDate", "StructureSetTime") for k in candidates}
-    newest = [k for k in candidates if dates[k] == max(dates.values())]
-    if len(newest) > 1:
+        return by_plan[0], "the plan refers to it"
+    dates = [date_time(candidate, "StructureSetDate", "StructureSetTime") for candidate in candidates]
+    if dates.count(max(dates)) > 1:
+        known = _instance_uids(candidates)
         raise refuse(
             Rule.SEVERAL_STRUCTURE_SETS,
-            f"{len(candidates)} structure sets fit the CT and {len(newest)} have the same date, expected one",
-            structure_sets=len(candidates),
+            f"{len(candidates)} structure sets fit the CT and {dates.count(max(dates))} have the same date, expected "
+            f"one: say which with the parameter 'structure_set'; found {_names(known)}",
+            structure_sets=known,
         )
-    warnings.append(f"of {len(candidates)} structure sets the newest was used")
-    return newest[0]
+    return dates.index(max(dates)), "it is the newest"
 
 
-def count_absent_images(series: CtSeries, structure_set: Dataset) -> int:
-    """Count images of the CT series that the structure set lists and that did not come."""
+def absent_images(series: CtSeries, structure_set: Dataset) -> frozenset[str]:
+    """SOP Instance UIDs of the CT series' images that the structure set lists and that did not come."""
     listed = read_references(structure_set).images_by_series.get(series.uid, frozenset())
     # A list without any of the images that came was not made for them
-    return len(listed - series.image_uids) if listed & series.image_uids else 0
+    return listed - series.image_uids if listed & series.image_uids else frozenset()
 
 
 def _structure_set_uids(plan: Dataset) -> set[str]:

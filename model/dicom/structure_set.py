@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
-from model.dicom.attributes import integer, items, text, uid
+from model.dicom.attributes import integer, items, numbers, text, uid
 from model.dicom.rules import Rule, refuse
 
 CLOSED_TYPES = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""}
@@ -34,12 +34,15 @@ class Roi:
         RT ROI Interpreted Type (3006,00A4) in upper case, for example PTV, ORGAN or EXTERNAL; empty if absent.
     contour_count
         Closed contours of at least three points, in the frame of reference of the CT.
+    display_colour
+        ROI Display Color (3006,002A), red, green and blue in 0 … 255; None if absent.
     """
 
     number: int
     name: str
     interpreted_type: str
     contour_count: int
+    display_colour: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,18 @@ def read_references(structure_set: Dataset) -> References:
     return References(frozenset(frames - {""}), images)
 
 
+def read_contour_images(structure_set: Dataset) -> frozenset[str]:
+    """SOP Instance UIDs of the images that contours say they were drawn on, in their Contour Image Sequence."""
+    return frozenset(
+        uid(image, "ReferencedSOPInstanceUID")
+        for roi_contour in items(structure_set, "ROIContourSequence")
+        for contour in items(roi_contour, "ContourSequence")
+        for image in items(contour, "ContourImageSequence")
+    ) - {""}
+
+
 def read_rois(
-    structure_set: Dataset, frame_of_reference: str
+    structure_set: Dataset, frame_of_reference: str, warnings: list[str]
 ) -> tuple[tuple[Roi, ...], Mapping[int, tuple[NDArray[np.float64], ...]]]:
     """Read ROIs and their closed contours.
 
@@ -84,6 +97,8 @@ def read_rois(
         An RT Structure Set.
     frame_of_reference
         UID of the CT's; contours of ROIs that name another one are left out.
+    warnings
+        Receives what is left out.
 
     Returns
     -------
@@ -109,21 +124,31 @@ def read_rois(
         integer(observation, "ReferencedROINumber"): text(observation, "RTROIInterpretedType").upper()
         for observation in items(structure_set, "RTROIObservationsSequence")
     }
+    colours: dict[int, tuple[int, int, int]] = {}
     contours: dict[int, list[NDArray[np.float64]]] = {}
+    undefined = 0
     for roi_contour in items(structure_set, "ROIContourSequence"):
         number = integer(roi_contour, "ReferencedROINumber")
         if number not in definitions or number is None:
+            undefined += 1
             continue
+        colour = numbers(roi_contour, "ROIDisplayColor", 3)
+        if colour is not None and colour.min() >= 0 and colour.max() <= 255:
+            colours[number] = (int(colour[0]), int(colour[1]), int(colour[2]))
         own_frame = uid(definitions[number], "ReferencedFrameOfReferenceUID")
         if own_frame and frame_of_reference and own_frame != frame_of_reference:
+            name = text(definitions[number], "ROIName")
+            warnings.append(f"ROI {name} lies in another frame of reference than the CT: its contours were left out")
             continue
         contours.setdefault(number, []).extend(_closed_contours(roi_contour, number))
+    if undefined:
+        warnings.append(f"contours of ROIs that the structure set does not define were left out: {undefined} ROIs")
     if not any(contours.values()):
         raise refuse(
             Rule.NO_CONTOURS, f"none of the {len(definitions)} ROIs has a closed contour", rois=len(definitions)
         )
     rois = tuple(
-        Roi(number, text(roi, "ROIName"), types.get(number, ""), len(contours.get(number, ())))
+        Roi(number, text(roi, "ROIName"), types.get(number, ""), len(contours.get(number, ())), colours.get(number))
         for number, roi in definitions.items()
         if number is not None
     )

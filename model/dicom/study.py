@@ -16,18 +16,19 @@ from model.dicom.ct import decode_hu, group_series, order_slices
 from model.dicom.dose_reader import read_dose
 from model.dicom.files import reading
 from model.dicom.outline import derive_outline
-from model.dicom.plan import PlanSummary, read_plan
+from model.dicom.plan import PlanSummary, check_position, read_plan
 from model.dicom.rasterise import rasterise
 from model.dicom.rules import Rule, refuse
 from model.dicom.selection import (
+    absent_images,
     choose_dose,
     choose_plan,
-    count_absent_images,
+    named_series,
     pair_ct_with_structure_set,
     refers_to,
     sort_files,
 )
-from model.dicom.structure_set import Roi, read_rois
+from model.dicom.structure_set import Roi, read_contour_images, read_rois
 
 DERIVED_OUTLINE_WARNING = "No ROI is the external outline; it was derived from the CT."
 """For callers of `build_case` that choose no external structure."""
@@ -81,6 +82,16 @@ class Study:
     plan_dataset: Dataset | None
     reference_dose_file: Path | None
 
+    @property
+    def ct_series_uid(self) -> str | None:
+        """Series Instance UID (0020,000E) of the CT, None if it identifies nothing."""
+        return uid(self.ct_header, "SeriesInstanceUID") or None
+
+    @property
+    def structure_set_uid(self) -> str | None:
+        """SOP Instance UID (0008,0018) of the structure set, None if it identifies nothing."""
+        return uid(self.structure_set, "SOPInstanceUID") or None
+
 
 @dataclass(frozen=True)
 class StructureChoice:
@@ -90,13 +101,18 @@ class StructureChoice:
     kind: StructureKind
 
 
-def read_study(paths: Sequence[Path]) -> Study:
+def read_study(paths: Sequence[Path], *, ct_series: str | None = None, structure_set: str | None = None) -> Study:
     """Read all headers of a study, choose what belongs together and check every rule that needs no pixels.
 
     Parameters
     ----------
     paths
         Files of one study, in any order; what is not needed is left out with a warning.
+    ct_series
+        Series Instance UID of the CT to use where there are several; by default the one that fits the structure set.
+    structure_set
+        SOP Instance UID of the structure set to use where several fit; by default the one that the plan refers to, else
+        the newest.
 
     Raises
     ------
@@ -107,27 +123,39 @@ def read_study(paths: Sequence[Path]) -> Study:
         warnings: list[str] = []
         files = sort_files(paths, warnings)
         all_series = group_series(files.ct)
-        if len(all_series) == 1:
+        candidates = named_series(all_series, ct_series)
+        if len(candidates) == 1:
             # A defect of the CT says more than the absence of a structure set
-            order_slices(all_series[0])
+            order_slices(candidates[0])
         if not files.structure_sets:
             raise refuse(Rule.NO_STRUCTURE_SET, f"{len(files.ct)} CT images came without an RT Structure Set")
-        series, structure_set = pair_ct_with_structure_set(all_series, files, warnings)
+        series, chosen_set = pair_ct_with_structure_set(
+            all_series, files, warnings, ct_series=ct_series, structure_set=structure_set
+        )
         slices, grid = order_slices(series)
-        rois, contours_mm = read_rois(structure_set, series.frame_of_reference)
-        _check_extent(rois, contours_mm, grid, count_absent_images(series, structure_set), warnings)
-        plan_dataset = choose_plan(files.plans, structure_set, series, warnings)
+        patient_position = text(slices[0].header, "PatientPosition")
+        check_position(patient_position)
+        if series.is_lossy:
+            warnings.append("the CT was compressed with loss")
+        rois, contours_mm = read_rois(chosen_set, series.frame_of_reference, warnings)
+        absent = absent_images(series, chosen_set)
+        drawn_on = absent & read_contour_images(chosen_set) if absent else absent
+        _check_extent(rois, contours_mm, grid, (len(absent), len(drawn_on)), warnings)
+        plan_dataset = choose_plan(files.plans, chosen_set, series, warnings)
         plan = None
         if plan_dataset is not None:
-            plan = read_plan(plan_dataset, text(slices[0].header, "PatientPosition"))
+            plan = read_plan(plan_dataset, patient_position)
             warnings += plan.warnings
-            if not refers_to(plan_dataset, structure_set):
+            if not refers_to(plan_dataset, chosen_set):
                 plan = replace(plan, target_dose_gy={})
                 warnings.append("the plan refers to another structure set: its doses per ROI were not used")
             if not plan.sop_instance_uid:
                 plan_dataset = None
                 warnings.append("the plan has no identifier: the dose belongs to a companion plan instead")
-        if not uid(structure_set, "SOPInstanceUID"):
+        for dataset, name in ((chosen_set, "structure set"), (plan_dataset, "plan")):
+            if dataset is not None and text(dataset, "ApprovalStatus") == "REJECTED":
+                warnings.append(f"the {name} is marked as rejected")
+        if not uid(chosen_set, "SOPInstanceUID"):
             warnings.append("the structure set has no identifier: the dose refers to none and holds no DVHs")
         reference_dose_file = choose_dose(files.doses, plan, series, warnings)
         return Study(
@@ -138,7 +166,7 @@ def read_study(paths: Sequence[Path]) -> Study:
             warnings=tuple(warnings),
             ct_files=tuple(file.path for file in slices),
             ct_header=slices[0].header,
-            structure_set=structure_set,
+            structure_set=chosen_set,
             plan_dataset=plan_dataset,
             reference_dose_file=reference_dose_file,
         )
@@ -175,13 +203,13 @@ def build_case(
     without_roi = sorted(set(prescription.dose_gy) - targets)
     if without_roi:
         raise refuse(Rule.NO_TARGET, f"dose is prescribed to {', '.join(without_roi)}, but no ROI was chosen for it")
-    structures = {name: _structure(study, name, choice) for name, choice in choices.items()}
+    structures = {name: make_structure(study, name, choice) for name, choice in choices.items()}
     hu = decode_hu(study.ct_files, study.grid)
     if EXTERNAL not in structures:
         structures[EXTERNAL] = Structure(EXTERNAL, derive_outline(hu, study.grid), "external")
     dose_gy = None
     if with_reference and study.reference_dose_file is not None:
-        dose_gy = _resample(read_dose(study.reference_dose_file), study.grid)
+        dose_gy = resample_dose(read_dose(study.reference_dose_file), study.grid)
     return Case(
         hu=hu,
         grid=study.grid,
@@ -196,25 +224,38 @@ def _check_extent(
     rois: Sequence[Roi],
     contours_mm: Mapping[int, tuple[NDArray[np.float64], ...]],
     grid: VoxelGrid,
-    absent_images: int,
+    absent: tuple[int, int],
     warnings: list[str],
 ) -> None:
-    """Refuse a structure set most of whose contours lie outside the CT, or that shows that slices are missing."""
+    """Refuse a structure set most of whose contours lie outside the CT, or that shows that slices are missing.
+
+    Parameters
+    ----------
+    absent
+        How many images that the structure set refers to did not come, and how many of them bear contours.
+    """
     counts = {number: int(_outside(contours, grid).sum()) for number, contours in contours_mm.items()}
     outside, total = sum(counts.values()), sum(map(len, contours_mm.values()))
     found = f"{outside} of {total} contours lie outside the {grid.shape[0]} slices of the CT"
-    if outside and absent_images:
+    missing, drawn_on = absent
+    if missing and (outside or drawn_on):
         raise refuse(
             Rule.MISSING_SLICE,
-            f"{absent_images} of the {absent_images + grid.shape[0]} slices that the structure set refers to are "
-            f"missing: {found}",
-            missing=absent_images,
+            f"{missing} of the {missing + grid.shape[0]} slices that the structure set refers to are missing, and "
+            f"{drawn_on} of them bear contours: {found}",
+            missing=missing,
+            bearing_contours=drawn_on,
             slices=grid.shape[0],
             contours_outside=outside,
             contours=total,
         )
     if 2 * outside > total:
         raise refuse(Rule.CONTOURS_OUTSIDE_CT, found, contours_outside=outside, contours=total)
+    if missing:
+        warnings.append(
+            f"{missing} of the {missing + grid.shape[0]} slices that the structure set refers to are missing; none of "
+            "them bears a contour"
+        )
     warnings += [
         f"{counts[roi.number]} of {roi.contour_count} contours of ROI {roi.name} lie outside the CT"
         for roi in rois
@@ -239,8 +280,14 @@ def _extents(
     )
 
 
-def _structure(study: Study, name: str, choice: StructureChoice) -> Structure:
-    """Make the mask of a chosen ROI."""
+def check_choice(study: Study, name: str, choice: StructureChoice) -> Roi:
+    """Check every rule on a chosen ROI that needs no mask, and return the ROI.
+
+    Raises
+    ------
+    StudyError
+        ``unknown-roi``, ``no-contours``, ``contours-not-planar`` or ``contours-outside-ct``.
+    """
     roi = next((roi for roi in study.rois if roi.number == choice.roi_number), None)
     if roi is None:
         raise refuse(
@@ -268,7 +315,19 @@ def _structure(study: Study, name: str, choice: StructureChoice) -> Structure:
             contours_outside=outside,
             contours=len(contours_mm),
         )
-    mask = rasterise(contours_mm, study.grid)
+    return roi
+
+
+def make_structure(study: Study, name: str, choice: StructureChoice) -> Structure:
+    """Make the mask of a chosen ROI.
+
+    Raises
+    ------
+    StudyError
+        ``unknown-roi``, ``no-contours``, ``contours-outside-ct``, ``contours-not-planar`` or ``empty-structure``.
+    """
+    roi = check_choice(study, name, choice)
+    mask = rasterise(study.contours_mm[roi.number], study.grid)
     if choice.kind != "oar" and not mask.any():
         raise refuse(
             Rule.EMPTY_STRUCTURE, f"no voxel centre lies inside ROI {roi.name}, chosen as {name}", roi=roi.number
@@ -276,7 +335,7 @@ def _structure(study: Study, name: str, choice: StructureChoice) -> Structure:
     return Structure(name, mask, choice.kind, roi_name=roi.name, roi_number=roi.number)
 
 
-def _resample(dose: Volume, grid: VoxelGrid) -> NDArray[np.float32]:
+def resample_dose(dose: Volume, grid: VoxelGrid) -> NDArray[np.float32]:
     """Dose on the CT's grid, linearly interpolated; zero outside its own."""
     if dose.grid.same_as(grid):
         return np.asarray(dose.values, np.float32)

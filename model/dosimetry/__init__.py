@@ -1,6 +1,6 @@
 """What a dose does to structures: DVH, dose and homogeneity indices, OpenKBP scores, sharpness."""
 
-from model.dosimetry.dvh import Dvh, dvh
+from model.dosimetry.dvh import Dvh, Samples, dvh, interpolate, sampled_dvh, structure_dvhs
 from model.dosimetry.indices import CONFORMITY_DEFINITION, HOMOGENEITY_DEFINITION, conformity_index, homogeneity_index
 from model.dosimetry.openkbp import OpenKbpScores, PatientErrors, openkbp_scores, patient_errors
 from model.dosimetry.sharpness import Sharpness, sharpness
@@ -11,11 +11,15 @@ __all__ = [
     "Dvh",
     "OpenKbpScores",
     "PatientErrors",
+    "Samples",
     "Sharpness",
     "conformity_index",
     "dvh",
     "homogeneity_index",
+    "interpolate",
     "openkbp_scores",
     "patient_errors",
+    "sampled_dvh",
     "sharpness",
+    "structure_dvhs",
 ]

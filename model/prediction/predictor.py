@@ -23,6 +23,10 @@ from model.networks.registry import build
 from model.networks.system import DiffusionNetwork, DoseNetwork, Features, RegressionNetwork
 
 SLICES_PER_BATCH = 16
+SMALLER = 4
+"""By how much a batch that does not fit the memory is made smaller, once."""
+CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""On a CPU torch raises no error of its own kind; its message names this."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,8 @@ class Predictor:
         Cancelled
             If `cancelled` said so.
         PredictionError
-            If the dose is not finite, or the network cannot sample in this way.
+            If the dose is not finite, the network cannot sample in this way, or the memory does not suffice for a
+            smaller batch either.
         """
         manifest = self.manifest
         if options.sampler not in manifest.samplers:
@@ -176,25 +181,9 @@ class Predictor:
                 code="sampler-unknown",
             )
         conditioning = condition(case, manifest.site, manifest.grid, manifest.channels, manifest.normalisation)
-        total = conditioning.slice_count
-        together = total if self.network.volumetric else slices_per_batch
-        per_slice = self.evaluations(options)
+        together = conditioning.slice_count if self.network.volumetric else slices_per_batch
         began = perf_counter()
-        evaluated = 0
-        samples = np.empty((options.samples, *conditioning.external.shape), np.float32)
-        for first in range(0, total, together):
-            slices = np.arange(first, min(first + together, total))
-            for sample, images in enumerate(self._samples(conditioning, slices, options)):
-                last = None
-                for image in images:
-                    last = image
-                    evaluated += len(slices)
-                    progress(Progress(evaluated / (per_slice * total), first, total))
-                    if cancelled():
-                        raise Cancelled("the prediction was cancelled")
-                assert last is not None  # noqa: S101 - every sampler takes a step
-                samples[sample, slices] = last[:, 0].float().cpu().numpy()
-            progress(Progress((int(slices[-1]) + 1) / total, int(slices[-1]) + 1, total))
+        samples = self._sample(conditioning, options, together, progress, cancelled)
         network_s = perf_counter() - began
         if not np.isfinite(samples).all():
             raise PredictionError("the network's output is not finite", code="dose-not-finite")
@@ -219,6 +208,63 @@ class Predictor:
         """Return how often the noise predictor, or a regression, is evaluated per slice."""
         steps = {"coarse": 1, "regression": 1, "ancestral": self.schedule.steps}.get(options.sampler, options.steps)
         return steps * options.samples
+
+    def _sample(
+        self,
+        conditioning: Conditioning,
+        options: SamplingOptions,
+        together: int,
+        progress: Callable[[Progress], None],
+        cancelled: Callable[[], bool],
+    ) -> NDArray[np.float32]:
+        """Return images (samples, slices, rows, columns), made by batches of slices; by smaller ones if need be."""
+        total, per_slice = conditioning.slice_count, self.evaluations(options)
+        samples = np.empty((options.samples, *conditioning.external.shape), np.float32)
+        done, smaller = 0, False
+
+        def step(evaluations: int) -> None:
+            progress(Progress((done * per_slice + evaluations) / (per_slice * total), done, total))
+            if cancelled():
+                raise Cancelled("the prediction was cancelled")
+
+        while done < total:
+            slices = np.arange(done, min(done + together, total))
+            try:
+                self._sample_batch(conditioning, slices, options, samples, step)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if smaller or len(slices) == 1 or self.network.volumetric:
+                    message = f"the memory of {self.device} does not suffice for {len(slices)} slices at once"
+                    raise PredictionError(message, code="out-of-memory") from error
+                together, smaller = max(1, len(slices) // SMALLER), True
+            else:
+                done += len(slices)
+                progress(Progress(done / total, done, total))
+                continue
+            # Here the error, and with it the tensors of the batch, is gone
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return samples
+
+    def _sample_batch(
+        self,
+        conditioning: Conditioning,
+        slices: NDArray[np.int64],
+        options: SamplingOptions,
+        samples: NDArray[np.float32],
+        step: Callable[[int], None],
+    ) -> None:
+        """Fill in the samples of some slices; after every denoising step tell how many evaluations were made."""
+        evaluations = 0
+        for sample, images in enumerate(self._samples(conditioning, slices, options)):
+            last = None
+            for image in images:
+                last = image
+                evaluations += len(slices)
+                step(evaluations)
+            assert last is not None  # noqa: S101 - every sampler takes a step
+            samples[sample, slices] = last[:, 0].float().cpu().numpy()
 
     def _samples(
         self, conditioning: Conditioning, slices: NDArray[np.int64], options: SamplingOptions
@@ -285,6 +331,10 @@ class Predictor:
         volume = conditioning.framing.to_case(images)
         inside = case.grid.to_canonical(case.external)
         return np.ascontiguousarray(case.grid.from_canonical(np.maximum(volume, 0) * inside))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or CPU_ALLOCATOR in str(error)
 
 
 def _generator(seed: int, sample: int, network_slice: int) -> torch.Generator:

@@ -1,23 +1,26 @@
 """The application: routes, errors, security headers."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from model.checkpoint.manifest import Manifest
 from service.about import software_version
-from service.api import health, job_routes, model_routes, problems, submission
+from service.api import health, job_routes, model_routes, page, problems, submission, viewer_routes
 from service.api.context import Parts
 from service.api.security import KeyCheck
 from service.intake.examiner import Examiner
 from service.jobs.doorbell import Doorbell
+from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.storage.folders import Storage
 
-LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 """Without keys only these names are answered: a web page elsewhere could have its name resolve to this machine."""
 
 SECURITY_HEADERS = {
@@ -37,6 +40,7 @@ def create_app(
     *,
     settings: Settings,
     jobs: JobRepository,
+    outbox: Outbox,
     storage: Storage,
     doorbell: Doorbell,
     examiner: Examiner,
@@ -44,19 +48,29 @@ def create_app(
 ) -> FastAPI:
     """Return the application that works with these parts."""
     failures: dict[int | str, dict[str, Any]] = {"4XX": {"model": problems.Problem}, "5XX": {"model": problems.Problem}}
-    app = FastAPI(title="DiffDP", version=software_version(), description=DESCRIPTION, redoc_url=None)
-    app.state.parts = Parts(settings, jobs, storage, doorbell, examiner, manifests)
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+        outbox.close()
+
+    app = FastAPI(title="DiffDP", version=software_version(), description=DESCRIPTION, redoc_url=None, lifespan=life)
+    app.state.parts = Parts(settings, jobs, outbox, storage, doorbell, examiner, manifests)
     needs_key = [Depends(KeyCheck(settings.api_keys))]
-    for router in (submission.router, job_routes.router, model_routes.router):
+    for router in (submission.router, job_routes.router, viewer_routes.router, model_routes.router):
         app.include_router(router, prefix="/v1", dependencies=needs_key, responses=failures)
     app.include_router(health.router)
+    app.include_router(page.router)
     problems.install(app)
-    if not settings.api_keys:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_HOSTS)
 
     @app.middleware("http")
     async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+        if settings.api_keys or LOCAL_HOST.fullmatch(request.headers.get("Host", "")):
+            response = await call_next(request)
+        else:
+            detail = "without API keys only callers that name this machine as local are answered"
+            response = problems.answer(problems.problem(HTTPStatus.BAD_REQUEST, "host-unknown", detail))
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response

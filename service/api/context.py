@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from model.checkpoint.manifest import Manifest
 from service.intake.examiner import Examiner
 from service.jobs.doorbell import Doorbell
+from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.storage.folders import Storage
@@ -20,6 +21,7 @@ class Parts:
 
     settings: Settings
     jobs: JobRepository
+    outbox: Outbox
     storage: Storage
     doorbell: Doorbell
     examiner: Examiner

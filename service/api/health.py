@@ -1,11 +1,10 @@
-"""Whether the service lives, whether it can work, its figures, and its page."""
+"""Whether the service lives, whether it can work, and its figures."""
 
 from collections.abc import Callable
 from http import HTTPStatus
-from importlib.resources import files
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,14 +14,6 @@ from service.api.schemas import Health
 
 WORKER_SILENT_S = 30.0
 """A worker not heard of for so long counts as gone; they report every few seconds."""
-
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-"""Also holds for reports that the page opens: they are blobs, which inherit it, and their styles are inline."""
-
-PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 
 router = APIRouter(tags=["operation"])
 
@@ -51,25 +42,12 @@ def metrics(parts: PartsOf) -> Response:
     jobs = Gauge("diffdp_jobs", "Jobs by state.", ["state"], registry=registry)
     for state, count in parts.jobs.counts().items():
         jobs.labels(state.value).set(count)
+    calls = Gauge("diffdp_callbacks", "Calls back by state.", ["state"], registry=registry)
+    for delivery_state, count in parts.outbox.counts().items():
+        calls.labels(delivery_state.value).set(count)
     workers = Gauge("diffdp_workers", "Workers heard of lately.", registry=registry)
     workers.set(parts.jobs.workers_alive(WORKER_SILENT_S))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/", include_in_schema=False)
-def page() -> HTMLResponse:
-    """Return the page with the list of jobs."""
-    html = files("service.web").joinpath("index.html").read_text(encoding="utf-8")
-    return HTMLResponse(html, headers={"Content-Security-Policy": PAGE_POLICY})
-
-
-@router.get("/web/{name}", include_in_schema=False)
-def page_file(name: str) -> Response:
-    """Return a part of the page."""
-    if name not in PAGE_FILES:
-        return Response(status_code=HTTPStatus.NOT_FOUND)
-    text = files("service.web").joinpath(name).read_text(encoding="utf-8")
-    return Response(text, media_type=PAGE_FILES[name])
 
 
 def _database(parts: Parts) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
@@ -9,21 +10,32 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import DiffDPError
 from service.api.context import Parts, PartsOf
 from service.api.schemas import JobPage, JobSchema
-from service.errors import NotAcceptable, ResultsNotReady
+from service.api.submission import check_room
+from service.errors import NotAcceptable, ResultAbsent, ResultsNotReady
 from service.jobs.job import Job
 from service.jobs.states import Stage, State
-from service.storage.layout import ARCHIVE, DOSE, PLAN, REPORT_CSV, REPORT_HTML, REPORT_JSON, job_key
+from service.storage.layout import ARCHIVE, DOSE, PLAN, REPORT_CSV, REPORT_HTML, REPORT_JSON, REPORT_PDF, job_key
+
+log = logging.getLogger(__name__)
 
 EVENT_POLL_S = 0.5
+RECONNECT_MS = 2000
+"""Time after which a listener that lost its connection is asked to come back."""
 KEEP_ALIVE_S = 15.0
 """Time between two signs of life to a listener when nothing changes; proxies close silent connections."""
 
 DICOM = "application/dicom"
-REPORTS = {"application/json": REPORT_JSON, "text/html": REPORT_HTML, "text/csv": REPORT_CSV}
+REPORTS = {
+    "application/json": REPORT_JSON,
+    "text/html": REPORT_HTML,
+    "application/pdf": REPORT_PDF,
+    "text/csv": REPORT_CSV,
+}
 """Forms of the report, the preferred one first."""
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -50,18 +62,26 @@ def get_job(job_id: str, parts: PartsOf, response: Response) -> JobSchema:
     return JobSchema.of(job)
 
 
-@router.get("/{job_id}/events", summary="Follow a job", response_class=StreamingResponse)
+@router.get(
+    "/{job_id}/events",
+    summary="Follow a job",
+    response_class=StreamingResponse,
+    responses={204: {"description": "The job has ended and `Last-Event-ID` was its last event."}},
+)
 async def follow_job(
     job_id: str, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=20)] = None
-) -> StreamingResponse:
-    """Send the job as a server-sent event whenever it changes, until its end.
+) -> Response:
+    """Send the job as a server-sent event after each of its changes, until its end.
 
-    An event's id is the job's revision; each event holds the whole job, so a listener that reconnects with
-    ``Last-Event-ID`` has missed nothing once the next one comes.
+    Events of a job are numbered from 1 and kept as long as the job. With ``Last-Event-ID`` all later ones are sent,
+    with 0 thus all; without it, the job as it is now comes first. An event holds the whole job as it was then.
     """
-    await run_in_threadpool(parts.jobs.get, job_id)
-    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
-    events = _events(parts, job_id, request, seen)
+    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else None
+    first = await run_in_threadpool(parts.jobs.events, job_id, seen)
+    if not first and (await run_in_threadpool(parts.jobs.get, job_id)).state.is_final:
+        # Tells an EventSource not to connect again
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    events = _events(parts, job_id, request, seen or 0, first)
     return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
@@ -69,6 +89,15 @@ async def follow_job(
 def cancel_job(job_id: str, parts: PartsOf) -> JobSchema:
     """Ask for a job to stop; its state is ``cancelled`` once it has. A finished job stays as it is."""
     return JobSchema.of(parts.jobs.request_cancel(job_id))
+
+
+@router.post("/{job_id}/requeue", status_code=HTTPStatus.ACCEPTED, summary="Do a failed job again")
+def requeue_job(job_id: str, parts: PartsOf) -> JobSchema:
+    """Let a failed job begin anew with all its attempts, for example when what made it fail was mended."""
+    check_room(parts)
+    job = parts.jobs.requeue(job_id)
+    parts.doorbell.ring(Stage.PREPARE)
+    return JobSchema.of(job)
 
 
 @router.delete("/{job_id}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a job")
@@ -81,26 +110,26 @@ def delete_job(job_id: str, parts: PartsOf) -> None:
 @router.get("/{job_id}/dose", summary="Fetch the RTDOSE", response_class=FileResponse)
 def get_dose(job_id: str, parts: PartsOf) -> FileResponse:
     """Return the predicted dose."""
-    return _result(parts, job_id, DOSE, DICOM)
+    return result_file(parts, job_id, DOSE, DICOM)
 
 
 @router.get("/{job_id}/plan", summary="Fetch the RTPLAN", response_class=FileResponse)
 def get_plan(job_id: str, parts: PartsOf) -> FileResponse:
     """Return the plan that the dose refers to: the study's own, or the companion of a study that has none."""
-    return _result(parts, job_id, PLAN, DICOM)
+    return result_file(parts, job_id, PLAN, DICOM)
 
 
 @router.get("/{job_id}/report", summary="Fetch the report", response_class=FileResponse)
 def get_report(job_id: str, parts: PartsOf, accept: Annotated[str, Header()] = "*/*") -> FileResponse:
-    """Return the report as JSON, HTML or CSV, whichever ``Accept`` prefers."""
+    """Return the report as JSON, HTML, PDF or CSV, whichever ``Accept`` prefers."""
     media_type = choose_media_type(accept)
-    return _result(parts, job_id, REPORTS[media_type], media_type)
+    return result_file(parts, job_id, REPORTS[media_type], media_type)
 
 
 @router.get("/{job_id}/archive", summary="Fetch all results", response_class=FileResponse)
 def get_archive(job_id: str, parts: PartsOf) -> FileResponse:
     """Return all results as one zip archive."""
-    return _result(parts, job_id, ARCHIVE, "application/zip")
+    return result_file(parts, job_id, ARCHIVE, "application/zip")
 
 
 def choose_media_type(accept: str) -> str:
@@ -135,7 +164,13 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
     return ranges
 
 
-def _result(parts: Parts, job_id: str, name: str, media_type: str) -> FileResponse:
+def result_file(parts: Parts, job_id: str, name: str, media_type: str) -> FileResponse:
+    """Answer with a file that a job has made.
+
+    Raises
+    ------
+    ResultsNotReady, ResultAbsent
+    """
     job = parts.jobs.get(job_id)
     if job.state in {State.FAILED, State.CANCELLED}:
         raise _no_results(job)
@@ -143,6 +178,8 @@ def _result(parts: Parts, job_id: str, name: str, media_type: str) -> FileRespon
         raise ResultsNotReady(f"the job is {job.state}")
     try:
         with parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH])) as folder:
+            if not (folder / name).is_file():
+                raise ResultAbsent("the job has no such result")
             # The name tells which job, not which patient
             return FileResponse(folder / name, media_type=media_type, filename=f"{job_id[:8]}-{name}")
     except FileNotFoundError:
@@ -161,22 +198,36 @@ def _retry_after_s(job: Job) -> int:
     return 1 if job.state is not State.QUEUED else 2
 
 
-async def _events(parts: Parts, job_id: str, request: Request, seen: int) -> AsyncIterator[str]:
-    silent_s = 0.0
+async def _events(parts: Parts, job_id: str, request: Request, seen: int, first: list[Job]) -> AsyncIterator[str]:
+    """Send events from the database, so that any API process can, whichever served the listener before."""
+    yield f"retry: {RECONNECT_MS}\n\n"
+    jobs, silent_s = first, 0.0
     while not await request.is_disconnected():
-        try:
-            job = await run_in_threadpool(parts.jobs.get, job_id)
-        except DiffDPError:
-            yield "event: purged\ndata: {}\n\n"
-            return
-        if job.revision > seen:
+        for job in jobs:
             seen, silent_s = job.revision, 0.0
             body = json.dumps(JobSchema.of(job).model_dump(mode="json"))
             yield f"id: {seen}\nevent: job\ndata: {body}\n\n"
-        if job.state.is_final:
+        if jobs and jobs[-1].state.is_final and not await run_in_threadpool(_goes_on, parts, job_id, seen):
             return
         if silent_s >= KEEP_ALIVE_S:
             silent_s = 0.0
             yield ": still here\n\n"
         await asyncio.sleep(EVENT_POLL_S)
         silent_s += EVENT_POLL_S
+        try:
+            jobs = await run_in_threadpool(parts.jobs.events, job_id, seen)
+        except SQLAlchemyError as error:
+            # The listener comes back with the number of the last event that it has heard
+            log.warning("the job database does not answer, a listener is sent away", exc_info=error)
+            return
+        except DiffDPError:
+            yield "event: purged\ndata: {}\n\n"
+            return
+
+
+def _goes_on(parts: Parts, job_id: str, seen: int) -> bool:
+    """Whether a job that had ended was requeued since."""
+    try:
+        return parts.jobs.get(job_id).revision > seen
+    except DiffDPError:
+        return False

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,7 +31,10 @@ STATUS: Mapping[type[DiffDPError], HTTPStatus] = {
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,
     errors.JobPurged: HTTPStatus.GONE,
+    errors.CallbackRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RequeueRefused: HTTPStatus.CONFLICT,
     errors.ResultsNotReady: HTTPStatus.CONFLICT,
+    errors.ResultAbsent: HTTPStatus.NOT_FOUND,
     errors.Unauthorised: HTTPStatus.UNAUTHORIZED,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
 }
@@ -115,6 +118,7 @@ def install(app: FastAPI) -> None:
         reply.headers.update(error.headers or {})
         return reply
 
+    @app.exception_handler(InterfaceError)
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
     async def database(_request: Request, error: Exception) -> JSONResponse:

@@ -32,10 +32,14 @@ class JobParameters(_Schema):
     prescription_source: PrescriptionSource
     fractions: int | None
     structures: dict[str, str] = Field(description="As given: our name → ROI name.")
+    ct_series: str | None = Field(description="Series Instance UID of the CT.")
+    structure_set: str | None = Field(description="SOP Instance UID of the structure set.")
     sampler: Sampler
     steps: int
     samples: int
     seed: int
+    dose_grid_mm: float | None = Field(description="Spacing of the RTDOSE's voxels; null for the CT's.")
+    dvh_in_dose: bool
     priority: int
 
 
@@ -56,10 +60,12 @@ class JobLinks(_Schema):
     self: str
     events: str
     cancel: str
+    requeue: str
     dose: str
     plan: str
     report: str
     archive: str
+    viewer: str
 
     @classmethod
     def of(cls, job_id: str) -> Self:
@@ -85,6 +91,9 @@ class JobSchema(_Schema):
     missing_structures: tuple[str, ...] = Field(description="Structures of the site that the study lacks.")
     unused_rois: tuple[str, ...] = Field(description="Names of ROIs that have no use.")
     warnings: tuple[str, ...]
+    duplicate_of: str | None = Field(
+        description="The last earlier job with the same study, parameters and model that had not failed, if any."
+    )
     error: JobError | None
     links: JobLinks
 
@@ -114,13 +123,18 @@ class JobSchema(_Schema):
                 prescription_source=examination.prescription.source,
                 fractions=examination.prescription.fractions,
                 structures=job.parameters.structures,
+                ct_series=examination.ct_series,
+                structure_set=examination.structure_set,
                 **examination.sampling.model_dump(),
+                dose_grid_mm=job.parameters.dose_grid_mm,
+                dvh_in_dose=job.parameters.dvh_in_dose,
                 priority=job.parameters.priority,
             ),
             structures={structure.roi_name: structure.name for structure in examination.structures},
             missing_structures=examination.missing,
             unused_rois=examination.unused,
             warnings=job.warnings,
+            duplicate_of=job.duplicate_of,
             error=None
             if job.error is None
             else JobError(

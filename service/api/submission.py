@@ -1,7 +1,6 @@
 """``POST /v1/jobs``: from a request's body to a job."""
 
 import hashlib
-import json
 from http import HTTPStatus
 from typing import Annotated
 from uuid import uuid4
@@ -9,19 +8,23 @@ from uuid import uuid4
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from service.api.context import Parts, PartsOf
 from service.api.problems import validation_details
 from service.api.schemas import JobSchema
-from service.errors import ParametersError, QueueFull, UploadTooLarge
+from service.errors import CallbackRefused, ParametersError, QueueFull, UploadTooLarge
 from service.intake.limits import Limits
 from service.intake.upload import Upload
-from service.jobs.job import Job, Parameters
+from service.jobs.callbacks import Receivers
+from service.jobs.job import Examination, Job, Parameters
 from service.jobs.states import Stage
 from service.storage.layout import STUDY, job_key
 
 BLOCK_BYTES = 2**20
 RETRY_AFTER_S = 1
+WITHOUT_INFLUENCE = {"priority", "callback_url", "model"}
+"""Parameters on which the dose does not depend; the model counts by its weights, whether it was named or not."""
 
 router = APIRouter(tags=["jobs"])
 
@@ -61,7 +64,7 @@ async def post_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobSchema:
     """Store a study, examine it, and accept it as a job; nothing is kept of one that is refused."""
-    await run_in_threadpool(_check_room, parts)
+    await run_in_threadpool(check_room, parts)
     job = await _receive(request, parts, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -76,8 +79,9 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
         with Upload(request.headers.get("Content-Type", ""), folder, limits) as upload:
             await _stream(request, upload)
         parameters = _parameters(request, upload.parameters)
+        _check_callback(parts, parameters)
         examination = await parts.examiner(folder, parameters)
-    content_sha256 = hashlib.sha256((upload.files_sha256 + parameters.model_dump_json()).encode()).hexdigest()
+    content_sha256 = _digest(upload.files_sha256, parameters.model_dump_json())
     accepted = None
     try:
         accepted = await run_in_threadpool(
@@ -87,6 +91,7 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
             examination,
             content_sha256=content_sha256,
             idempotency_key=idempotency_key,
+            fingerprint=_fingerprint(parts, upload, parameters, examination),
         )
     finally:
         if accepted is None or accepted.id != job_id:
@@ -95,10 +100,35 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
     return accepted
 
 
-def _check_room(parts: Parts) -> None:
+def check_room(parts: Parts) -> None:
+    """Pass if the queue has room for a job.
+
+    Raises
+    ------
+    QueueFull
+        If not.
+    """
     waiting = sum(count for state, count in parts.jobs.counts().items() if not state.is_final)
     if waiting >= parts.settings.queue_limit:
         raise QueueFull(f"{waiting} jobs wait, no more are taken for now")
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _fingerprint(parts: Parts, upload: Upload, parameters: Parameters, examination: Examination) -> str:
+    """Return a digest of all that the dose depends on: the study, the model's weights, and what was asked for."""
+    weights_sha256 = parts.manifests[examination.model].weights_sha256
+    return _digest(upload.files_sha256, weights_sha256, parameters.model_dump_json(exclude=WITHOUT_INFLUENCE))
+
+
+def _check_callback(parts: Parts, parameters: Parameters) -> None:
+    if parameters.callback_url is None:
+        return
+    if not parts.settings.webhook_secrets:
+        raise CallbackRefused("this server makes no calls back: it has no secret to sign them with")
+    Receivers.of(parts.settings).parse(parameters.callback_url)
 
 
 def _check_length(request: Request, limits: Limits) -> None:
@@ -124,7 +154,8 @@ async def _stream(request: Request, upload: Upload) -> None:
 def _parameters(request: Request, part: bytes | None) -> Parameters:
     """Join the parameters of the query and of the part; each may be given once."""
     try:
-        given = json.loads(part) if part else {}
+        # Unlike Python's own reader it takes neither a lone surrogate, which nothing could write again, nor any depth
+        given = from_json(part, allow_inf_nan=False) if part else {}
     except ValueError:
         raise ParametersError("the part 'parameters' is not JSON") from None
     if not isinstance(given, dict):

@@ -14,12 +14,15 @@ from model.errors import Cancelled, DiffDPError, StudyError
 from service.cli.options import WRITTEN, study_files
 from service.intake.archive import is_archive, pack
 from service.jobs.job import Parameters
-from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON
+from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON, REPORT_PDF
 
 BLOCK_BYTES = 2**20
 POLL_S = 0.5
-UNANSWERED_POLLS = 60
-"""Polls in a row that may fail before the server is given up: the job lives on while a server is restarted."""
+UNANSWERED_S = 60.0
+"""Time without an answer after which the server is given up: the job lives on while a server is restarted."""
+SILENT_S = 60.0
+"""Time without a sign of life after which a stream of events is taken to be dead; the server sends one in 15 s."""
+FINAL = {"succeeded", "failed", "cancelled"}
 REFUSED = {400, 413, 415, 422}
 
 
@@ -91,24 +94,46 @@ class Client:
         return _json(answer)
 
     def _follow(self, job: dict[str, Any], bar: Progress, task: TaskID) -> dict[str, Any]:
-        unanswered = 0
-        while job["state"] not in {"succeeded", "failed", "cancelled"}:
-            bar.update(task, description=job["state"], completed=job["progress"]["fraction"])
-            time.sleep(POLL_S)
+        """Show a job by its events until its end; where there are none, by asking again and again."""
+        last_event_id, heard_at = "0", time.monotonic()
+        while job["state"] not in FINAL:
             try:
-                job = _json(self._http.get(job["links"]["self"]))
-                unanswered = 0
+                for event_id, changed in self._events(job, last_event_id):
+                    job, last_event_id, heard_at = changed, event_id, time.monotonic()
+                    bar.update(task, description=job["state"], completed=job["progress"]["fraction"])
+                if job["state"] not in FINAL:
+                    # The stream has ended before the job: the server is restarted, or sends no events
+                    time.sleep(POLL_S)
+                    job = _json(self._http.get(job["links"]["self"]))
+                    heard_at = time.monotonic()
             except httpx.TransportError:
-                unanswered += 1
-                if unanswered == UNANSWERED_POLLS:
+                if time.monotonic() - heard_at > UNANSWERED_S:
                     raise
+                time.sleep(POLL_S)
         bar.update(task, description=job["state"], completed=job["progress"]["fraction"])
         return job
 
+    def _events(self, job: dict[str, Any], last_event_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the identifiers of events and the job after each, until the stream ends."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": last_event_id}
+        timeout = httpx.Timeout(30.0, read=SILENT_S)
+        with self._http.stream("GET", job["links"]["events"], headers=headers, timeout=timeout) as answer:
+            if not answer.is_success:
+                return
+            event: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(":")
+                if name:
+                    event[name] = value.removeprefix(" ")
+                elif line == "":
+                    if event.get("event") == "job":
+                        yield event["id"], json.loads(event["data"])
+                    event = {}
+
     def _fetch(self, job: dict[str, Any], out: Path) -> None:
         links = job["links"]
-        accepts = {REPORT_HTML: "text/html", REPORT_JSON: "application/json"}
-        sources = {DOSE: links["dose"], PLAN: links["plan"], REPORT_JSON: links["report"], REPORT_HTML: links["report"]}
+        accepts = {REPORT_HTML: "text/html", REPORT_JSON: "application/json", REPORT_PDF: "application/pdf"}
+        sources = {DOSE: links["dose"], PLAN: links["plan"]} | dict.fromkeys(accepts, links["report"])
         out.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN:
             with self._http.stream("GET", sources[name], headers={"Accept": accepts.get(name, "*/*")}) as answer:

@@ -14,12 +14,13 @@ import sys
 
 import httpx
 import typer
+from sqlalchemy.exc import OperationalError
 
-from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, StudyError
-from service.cli import demo, imports, models, predict, serve, submit, training
+from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, GoalsError, StudyError
+from service.cli import demo, imports, models, predict, report, serve, submit, training
 from service.cli.client import ServerError
 from service.errors import ParametersError, UploadError
-from service.jobs.tables import SchemaError
+from service.jobs.schema import SchemaError
 from service.settings import SettingsError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("submit")(submit.submit)
 app.command("predict")(predict.predict)
+app.command("report")(report.report)
 app.command("models")(models.models)
 app.add_typer(imports.import_app, name="import")
 app.command("train")(training.train)
@@ -48,9 +50,11 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (SchemaError, 2),
     (CheckpointError, 2),
     (DeviceError, 2),
+    (GoalsError, 2),
     (DiffDPError, 1),
     (ServerError, 4),
     (httpx.TransportError, 4),
+    (OperationalError, 4),
 )
 
 
@@ -59,7 +63,14 @@ def main() -> None:
     try:
         app()
     except tuple(kind for kind, _ in EXIT_CODES) as error:
-        text = f"the server cannot be reached ({error})" if isinstance(error, httpx.TransportError) else str(error)
+        text = _told(error)
         rule = f" [{error.rule}]" if isinstance(error, DiffDPError) else ""
         typer.echo(f"diffdp: {text}{rule}", err=True)
         sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, httpx.TransportError):
+        return f"the server cannot be reached ({error})"
+    # What the driver says of it is long and quotes the address
+    return "the job database does not answer" if isinstance(error, OperationalError) else str(error)

@@ -17,7 +17,7 @@ from service.cli.options import WRITTEN, parameters_of, progress_bar, study_file
 from service.intake.archive import is_archive, unpack
 from service.intake.limits import Limits
 from service.settings import Settings
-from service.wiring import find_models, known_models
+from service.wiring import find_models, find_site_goals, known_models
 
 
 def predict(
@@ -29,10 +29,14 @@ def predict(
     prescription_gy: options.PrescriptionGy = None,
     fractions: options.Fractions = None,
     structure: options.StructureMap = None,
+    ct_series: options.CtSeries = None,
+    structure_set: options.StructureSet = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     samples: options.Samples = None,
     seed: options.Seed = 0,
+    dose_grid_mm: options.DoseGridMm = None,
+    dvh_in_dose: options.DvhInDose = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict the dose of a study on this machine and write the results."""
@@ -47,10 +51,14 @@ def predict(
         prescription_gy=prescription_gy,
         fractions=fractions,
         structures=structure,
+        ct_series=ct_series,
+        structure_set=structure_set,
         sampler=sampler,
         steps=steps,
         samples=samples,
         seed=seed,
+        dose_grid_mm=dose_grid_mm,
+        dvh_in_dose=dvh_in_dose,
     )
     checkpoints = find_models(settings)
     begun = time.monotonic()
@@ -60,7 +68,7 @@ def predict(
         if len(files) == 1 and is_archive(files[0]):
             files = unpack(files[0], Path(temporary), Limits.of(settings))
         examination = examine(files, known_models(checkpoints), parameters)
-        case = prepare(files, examination)
+        case = prepare(files, examination, parameters)
         bar.update(task, description="predicting")
         try:
             prediction = NetworkPredictor(checkpoints, settings.device)(
@@ -77,7 +85,9 @@ def predict(
         manifest = checkpoints[examination.model].manifest
         results = Path(temporary) / "results"
         results.mkdir()
-        publish(files, case, prediction, Run(uuid4().hex, datetime.now(UTC), manifest, examination, warnings), results)
+        goals = find_site_goals(settings).get(manifest.site.name)
+        run = Run(uuid4().hex, datetime.now(UTC), manifest, parameters, examination, warnings, goals)
+        publish(files, case, prediction, run, results)
         out.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN:
             shutil.move(results / name, out / name)

@@ -20,10 +20,14 @@ def submit(
     prescription_gy: options.PrescriptionGy = None,
     fractions: options.Fractions = None,
     structure: options.StructureMap = None,
+    ct_series: options.CtSeries = None,
+    structure_set: options.StructureSet = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     samples: options.Samples = None,
     seed: options.Seed = 0,
+    dose_grid_mm: options.DoseGridMm = None,
+    dvh_in_dose: options.DvhInDose = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Post a study to a server and write its results."""
@@ -33,10 +37,14 @@ def submit(
         prescription_gy=prescription_gy,
         fractions=fractions,
         structures=structure,
+        ct_series=ct_series,
+        structure_set=structure_set,
         sampler=sampler,
         steps=steps,
         samples=samples,
         seed=seed,
+        dose_grid_mm=dose_grid_mm,
+        dvh_in_dose=dvh_in_dose,
     )
     client = Client(settings.server, settings.api_key.get_secret_value())
     with progress_bar(shown=not as_json) as bar:
@@ -44,6 +52,8 @@ def submit(
     if as_json:
         typer.echo(json.dumps(job))
         return
+    if job["duplicate_of"]:
+        typer.echo(f"Note: the same study was posted before, as job {job['duplicate_of']}", err=True)
     for warning in job["warnings"]:
         typer.echo(f"Note: {warning}", err=True)
     typer.echo(f"Results are in {out}")

@@ -1,5 +1,6 @@
 """Zip archives: in, under limits, and out."""
 
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -54,7 +55,10 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> list[Path]:
                 allowed_bytes -= _expand(opened, entry, target, allowed_bytes, limits)
                 written.append(target)
             return written
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
+        # Damage of bzip2 is an OSError, too, but a fault of the disk has a number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UploadError(
             "the archive is damaged, encrypted or packed in an unknown way", code="archive-invalid"
         ) from error

@@ -1,7 +1,8 @@
 """Decide whether a study can be predicted, by which model, and how.
 
-`examine` does it; run as a program, ``python -m service.intake.examine``, it does so for files that nobody trusts: it
-takes a `Request` as JSON on standard input, limits its own memory and time, and writes an `Answer` to standard output.
+`examine` does it. Run as a program, ``python -m service.intake.examine``, it does so for files that nobody trusts. Its
+standard input is a socket; for every socket that comes through it, it forks a process, which takes a `Request` as JSON
+from there, limits its own memory and time, and writes an `Answer` back. The program itself never sees a study.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +18,12 @@ from pathlib import Path
 from model.checkpoint.manifest import WITHOUT_CHANCE
 from model.conditioning.prescription import resolve_prescription
 from model.conditioning.site import StructureMatch, match_structures
-from model.dicom.study import Study, read_study
+from model.dicom.study import StructureChoice, Study, check_choice, read_study
 from model.errors import DiffDPError, SiteError
 from service.errors import ParametersError, StudyUnreadable, UploadError
 from service.intake.archive import is_archive, unpack
 from service.intake.limits import Limits
-from service.intake.messages import REFUSALS, Answer, KnownModel, Refusal, Request
+from service.intake.messages import PID_BYTES, REFUSALS, Answer, KnownModel, Refusal, Request
 from service.intake.upload import ARCHIVE_SUFFIX
 from service.jobs.job import Examination, Parameters, PrescriptionRecord, Sampling, UsedStructure
 
@@ -36,8 +38,10 @@ def examine(paths: Sequence[Path], models: Mapping[str, KnownModel], parameters:
     ParametersError
         If a parameter does not fit the models that are there.
     """
-    study = read_study(paths)
+    study = read_study(paths, ct_series=parameters.ct_series, structure_set=parameters.structure_set)
     name, match = _choose_model(study, models, parameters)
+    for used in match.structures.values():
+        check_choice(study, used.name, StructureChoice(used.roi_number, used.kind))
     plan = study.plan
     prescription, prescription_warnings = resolve_prescription(
         match.targets,
@@ -49,6 +53,8 @@ def examine(paths: Sequence[Path], models: Mapping[str, KnownModel], parameters:
     )
     return Examination(
         model=name,
+        ct_series=study.ct_series_uid,
+        structure_set=study.structure_set_uid,
         structures=tuple(
             UsedStructure(name=m.name, kind=m.kind, roi_number=m.roi_number, roi_name=m.roi_name)
             for m in match.structures.values()
@@ -110,6 +116,7 @@ def _choose_model(study: Study, models: Mapping[str, KnownModel], parameters: Pa
         raise ParametersError(
             f"several models know this site: {', '.join(fitting)}; name one with the parameter 'model'",
             code="model-ambiguous",
+            details={"models": sorted(fitting)},
         )
     if not fitting and len(misfits) == 1:
         raise next(iter(misfits.values()))
@@ -155,19 +162,34 @@ def answer(request: Request) -> Answer:
         return Answer(refusal=Refusal(kind="StudyUnreadable", code=StudyUnreadable.code, message=message, details={}))
 
 
+def serve(caller: socket.socket) -> None:
+    """Answer one request within its limits; crashes and endless loops end this process and no other."""
+    with caller, caller.makefile("rwb") as stream:
+        request = Request.model_validate_json(stream.read())
+        limits = request.limits
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(ValueError, OSError):  # macOS does not limit address space
+            resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+        signal.alarm(limits.timeout_s)
+        stream.write(answer(request).model_dump_json().encode())
+
+
 def main() -> None:
-    """Answer one request."""
-    request = Request.model_validate_json(sys.stdin.buffer.read())
-    limits = request.limits
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # macOS does not limit address space
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    signal.alarm(limits.timeout_s)
-    # Libraries may print what they find in files; nothing but the answer goes out
-    out = os.dup(sys.stdout.fileno())
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    with os.fdopen(out, "w", encoding="utf-8") as pipe:
-        pipe.write(answer(request).model_dump_json())
+    """Fork a process for every socket that comes, and send its identifier back, until there is nobody to send one."""
+    # Nobody waits for children to end
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as control:
+        while descriptors := socket.recv_fds(control, 1, 1)[1]:
+            child = os.fork()
+            if child == 0:
+                try:
+                    control.close()
+                    os.close(sys.stdin.fileno())
+                    serve(socket.socket(fileno=descriptors[0]))
+                finally:
+                    os._exit(0)
+            os.close(descriptors[0])
+            control.sendall(child.to_bytes(PID_BYTES))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the API and the process that examines a study say to each other, as JSON through a pipe."""
+"""What the API and the process that examines a study say to each other, as JSON through a socket."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +17,10 @@ REFUSALS: Mapping[str, type[DiffDPError]] = {
     cls.__name__: cls for cls in (UploadError, UploadTooLarge, StudyError, SiteError, ParametersError, StudyUnreadable)
 }
 """Errors that may leave the program, by the name under which they do."""
+
+
+PID_BYTES = 4
+"""Length of the number, big endian, by which a new process is announced."""
 
 
 class KnownModel(BaseModel):
@@ -50,7 +54,7 @@ class Request(BaseModel):
 
 
 class Refusal(BaseModel):
-    """An error on its way through a pipe."""
+    """An error on its way through a socket."""
 
     kind: str
     code: str

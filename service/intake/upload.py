@@ -1,14 +1,14 @@
 """Request bodies, streamed to disk as they come: a zip archive, or MIME parts."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import ExitStack
-from email.message import Message
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
 
 from service.errors import MediaTypeError, UploadError, UploadTooLarge
 from service.intake.limits import Limits
@@ -111,16 +111,14 @@ class Upload:
         return FileReceiver(file, finished)
 
     def _choose(self, content_type: str) -> Receiver:
-        message = Message()
-        message["Content-Type"] = content_type
-        kind = message.get_content_type()
-        if content_type and kind in {"application/zip", "application/x-zip-compressed"}:
+        kind, options = parse_options_header(content_type)
+        if kind in {b"application/zip", b"application/x-zip-compressed"}:
             return self.open_file(ARCHIVE_SUFFIX)
-        is_form = kind == "multipart/form-data"
-        is_related = kind == "multipart/related" and str(message.get_param("type")).lower() == "application/dicom"
+        is_form = kind == b"multipart/form-data"
+        is_related = kind == b"multipart/related" and options.get(b"type", b"").lower() == b"application/dicom"
         if not is_form and not is_related:
             raise MediaTypeError(f"the body must be {ACCEPTED}")
-        boundary = message.get_boundary()
+        boundary = options.get(b"boundary")
         if not boundary:
             raise UploadError("the Content-Type header lacks the boundary of its parts")
         return PartsReceiver(boundary, self, named=is_form)
@@ -165,6 +163,14 @@ class ParametersReceiver:
         self._upload.parameters = self._text
 
 
+@contextmanager
+def _as_upload_errors() -> Iterator[None]:
+    try:
+        yield
+    except FormParserError:
+        raise UploadError("the body is not made of MIME parts as its Content-Type header says") from None
+
+
 class PartsReceiver:
     """Splits a body into its MIME parts (RFC 2046 section 5.1).
 
@@ -174,33 +180,32 @@ class PartsReceiver:
         Whether parts are form fields with names (RFC 7578); else each is a DICOM file, as in DICOM PS3.18 section 8.
     """
 
-    def __init__(self, boundary: str, upload: Upload, *, named: bool) -> None:
+    def __init__(self, boundary: bytes, upload: Upload, *, named: bool) -> None:
         self._upload = upload
         self._named = named
         self._part: Receiver | None = None
-        self._header = ["", ""]
-        self._headers = Message()
+        self._header = [b"", b""]
+        self._headers: dict[bytes, bytes] = {}
         self._complete = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._collect(0, data[start:end]),
-                "on_header_value": lambda data, start, end: self._collect(1, data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._end_all,
-            },
-        )
+        with _as_upload_errors():
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": lambda data, start, end: self._collect(0, data[start:end]),
+                    "on_header_value": lambda data, start, end: self._collect(1, data[start:end]),
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._end_all,
+                },
+            )
 
     def write(self, block: bytes) -> None:
         """Take the next block."""
-        try:
+        with _as_upload_errors():
             self._parser.write(block)
-        except FormParserError:
-            raise UploadError("the body is not made of MIME parts as its Content-Type header says") from None
 
     def close(self) -> None:
         """Note that the body has ended."""
@@ -208,20 +213,22 @@ class PartsReceiver:
             raise UploadError("the body ends within a part")
 
     def _begin(self) -> None:
-        self._headers = Message()
+        self._headers = {}
 
     def _collect(self, index: int, text: bytes) -> None:
-        self._header[index] += text.decode("latin-1")
+        self._header[index] += text
 
     def _end_header(self) -> None:
-        self._headers[self._header[0]] = self._header[1]
-        self._header = ["", ""]
+        name, value = self._header
+        self._headers.setdefault(name.lower(), value)
+        self._header = [b"", b""]
 
     def _end_headers(self) -> None:
-        name = self._headers.get_param("name", header="Content-Disposition")
-        if self._named and name == "parameters":
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name = options.get(b"name")
+        if self._named and name == b"parameters":
             self._part = ParametersReceiver(self._upload)
-        elif not self._named or name == "files":
+        elif not self._named or name == b"files":
             self._part = self._upload.open_file()
         else:
             raise UploadError("a form may only hold parts 'files' and 'parameters'")

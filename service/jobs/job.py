@@ -16,6 +16,9 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+DoseGy = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Parameters(_Record):
     """What a caller may say about a job; an unknown parameter is an error.
 
@@ -23,21 +26,33 @@ class Parameters(_Record):
     """
 
     model: str | None = Field(None, description="Name of the model; by default the one that knows the study's site.")
-    prescription_gy: (
-        Annotated[float, Field(gt=0)]
-        | dict[str, Annotated[float, Field(gt=0)]]
-        | Json[dict[str, Annotated[float, Field(gt=0)]]]
-        | None
-    ) = Field(None, description="Gy over all fractions: a number for a single target, or a map from target to number.")
+    prescription_gy: DoseGy | dict[str, DoseGy] | Json[dict[str, DoseGy]] | None = Field(
+        None, description="Gy over all fractions: a number for a single target, or a map from target to number."
+    )
     fractions: int | None = Field(None, ge=1, le=100, description="Used instead of the plan's number of fractions.")
     structures: dict[str, str] | Json[dict[str, str]] = Field(
         default_factory=dict, description="Map from our structure names to ROI names of the study."
+    )
+    ct_series: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="Series Instance UID of the CT to use; by default the one that the structure set was drawn on.",
+    )
+    structure_set: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="SOP Instance UID of the structure set to use; by default the plan's, else the newest that fits.",
     )
     sampler: Sampler | None = Field(None, description="How the dose is sampled; by default the model's way.")
     steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps; the ancestral sampler takes them all.")
     samples: int | None = Field(None, ge=1, le=32, description="Samples whose mean is the predicted dose.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the random numbers; the same seed, the same dose.")
+    dose_grid_mm: float | None = Field(
+        None, ge=1, le=10, description="Spacing of the RTDOSE's voxels, along all axes; by default the CT's voxels."
+    )
+    dvh_in_dose: bool = Field(False, description="Whether the RTDOSE holds the structures' DVHs.")
     priority: int = Field(0, ge=-10, le=10, description="Jobs of a higher priority are taken first.")
+    callback_url: str | None = Field(
+        None, max_length=2000, description="Address that is called when the job has ended, signed as Standard Webhooks."
+    )
 
 
 class Sampling(_Record):
@@ -67,9 +82,14 @@ class PrescriptionRecord(_Record):
 
 
 class Examination(_Record):
-    """What intake found out about a study: all that the pipeline needs besides the files."""
+    """What intake found out about a study: all that the pipeline needs besides the files.
+
+    `ct_series` and `structure_set` are the UIDs of what is used, None for what has none.
+    """
 
     model: str
+    ct_series: str | None = None
+    structure_set: str | None = None
     structures: tuple[UsedStructure, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
@@ -131,6 +151,8 @@ class Job:
         How often the current stage was begun.
     stage_started_at
         When the current stage was begun last.
+    duplicate_of
+        The youngest earlier job with the same study, parameters and model that had not failed, if there was one.
     """
 
     id: str
@@ -149,6 +171,7 @@ class Job:
     started_at: datetime | None
     stage_started_at: datetime | None
     finished_at: datetime | None
+    duplicate_of: str | None
 
     @property
     def stage(self) -> Stage | None:

@@ -3,21 +3,26 @@
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from sqlalchemy import Engine, and_, case, func, or_, select, tuple_
+from pydantic import BaseModel
+from sqlalchemy import Engine, and_, case, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
-from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError
+from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError, RequeueRefused
 from service.jobs.job import Examination, Fault, Job, Lease, Parameters, Progress
+from service.jobs.outbox import about_end
 from service.jobs.states import DONE, FINAL, STAGE_OF, Event, Stage, State, after
-from service.jobs.tables import JobRow, WorkerRow, writing
+from service.jobs.tables import DeliveryRow, EventRow, JobRow, WorkerRow, truncate_log, writing
 
 RINGS_AT_ONCE = 50
 """Most waiting jobs announced again in one go: the eldest are served first, so more would only fill the broker."""
+
+EVENTS_AT_ONCE = 200
+"""Most events of a job that are read in one go."""
 
 WORKER_KEPT = timedelta(days=1)
 
@@ -36,6 +41,36 @@ class Reaped:
 
     bells: tuple[Stage, ...]
     quarantined: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What there is to know of an ended job in order to tidy its storage.
+
+    Parameters
+    ----------
+    output
+        Storage folder with its results, None if it has none.
+    token
+        Of its last lease; folders of later ones are none of its.
+    """
+
+    output: str | None
+    token: int
+
+
+class _Snapshot(BaseModel):
+    """What changes of a job while it runs and callers can see."""
+
+    state: State
+    fraction: float
+    slices_done: int
+    slices_total: int
+    cancel_requested: bool
+    error: Fault | None
+    started_at: datetime | None
+    stage_started_at: datetime | None
+    finished_at: datetime | None
 
 
 def utc_now() -> datetime:
@@ -57,16 +92,29 @@ class JobRepository:
     clock
         Tells the time, aware, in UTC. Clocks of machines that share a database must agree within a fraction of the
         lease; if they do not, stages may run twice, but tokens still keep all but one from counting.
+    public_url
+        Address of the API as its callers know it, for the links in calls back.
     """
 
     def __init__(
-        self, engine: Engine, *, lease_s: float = 30.0, max_attempts: int = 3, clock: Callable[[], datetime] = utc_now
+        self,
+        engine: Engine,
+        *,
+        lease_s: float = 30.0,
+        max_attempts: int = 3,
+        clock: Callable[[], datetime] = utc_now,
+        public_url: str = "",
     ) -> None:
         self._engine = engine
         self._writing = writing(engine)
         self._lease = timedelta(seconds=lease_s)
         self._max_attempts = max_attempts
         self._clock = clock
+        self._public_url = public_url
+
+    def close(self) -> None:
+        """Close all connections to the database."""
+        self._engine.dispose()
 
     # What callers ask for
 
@@ -78,8 +126,17 @@ class JobRepository:
         *,
         content_sha256: str,
         idempotency_key: str | None = None,
+        fingerprint: str = "",
     ) -> Job:
         """Store a new job, or return the one that an earlier request with the same key and content has made.
+
+        Parameters
+        ----------
+        content_sha256
+            Of all that the caller sent; must be the same when an idempotency key comes back.
+        fingerprint
+            Of all that the dose depends on; an earlier job with the same one is named, but does not stand in for this
+            one. Empty: not known.
 
         Raises
         ------
@@ -89,6 +146,7 @@ class JobRepository:
         now = self._clock()
         row = JobRow(
             id=job_id,
+            revision=0,
             state=State.QUEUED,
             priority=parameters.priority,
             parameters=parameters.model_dump(mode="json"),
@@ -96,6 +154,7 @@ class JobRepository:
             warnings=list(examination.warnings),
             content_sha256=content_sha256,
             idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
             slices_total=examination.slices,
             outputs={},
             created_at=now,
@@ -104,8 +163,10 @@ class JobRepository:
         )
         try:
             with self._write() as session:
+                row.duplicate_of = _twin(session, fingerprint)
                 session.add(row)
                 session.flush()
+                self._touch(row)
                 return _job(row)
         except IntegrityError:
             with Session(self._engine) as session:
@@ -138,12 +199,40 @@ class JobRepository:
         if state is not None:
             query = query.where(JobRow.state == state)
         if cursor is not None:
-            query = query.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*_read_cursor(cursor)))
+            moment, last = _read_cursor(cursor)
+            same_moment = and_(JobRow.created_at == moment, JobRow.id < last)
+            query = query.where(or_(JobRow.created_at < moment, same_moment))
         query = query.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit + 1)
         with Session(self._engine) as session:
             jobs = [_job(row) for row in session.scalars(query)]
         following = _write_cursor(jobs[limit - 1]) if len(jobs) > limit else None
         return jobs[:limit], following
+
+    def events(self, job_id: str, after_revision: int | None) -> list[Job]:
+        """Return a job as it was after each of its changes since a revision, the eldest first; not all of very many.
+
+        Parameters
+        ----------
+        after_revision
+            None: only the job as it is now.
+
+        Raises
+        ------
+        JobNotFound, JobPurged
+        """
+        query = select(EventRow).where(EventRow.job_id == job_id)
+        if after_revision is None:
+            query = query.order_by(EventRow.revision.desc()).limit(1)
+        else:
+            query = query.where(EventRow.revision > after_revision).order_by(EventRow.revision).limit(EVENTS_AT_ONCE)
+        with Session(self._engine) as session:
+            # In this order: the job must not be older than its events
+            rows = session.scalars(query).all()
+            job = _job(_known(session.get(JobRow, job_id)))
+        if not rows and job.revision > (after_revision or 0):
+            # It comes from a version that kept no events
+            return [job]
+        return [_as_it_was(job, row) for row in rows]
 
     def counts(self) -> Mapping[State, int]:
         """Return the number of jobs in each state."""
@@ -158,20 +247,53 @@ class JobRepository:
             self._cancel(row)
             return _job(row)
 
+    def requeue(self, job_id: str) -> Job:
+        """Let a failed job begin anew, with all its attempts.
+
+        Raises
+        ------
+        JobNotFound, JobPurged
+        RequeueRefused
+            If it has not failed.
+        """
+        with self._write() as session:
+            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            if row.state != State.FAILED:
+                raise RequeueRefused(f"the job is {row.state}; only a failed one can be done again")
+            self._apply(row, Event.REQUEUED)
+            row.error = row.started_at = row.stage_started_at = row.finished_at = None
+            row.outputs = {}
+            row.warnings = list(Examination.model_validate(row.examination).warnings)
+            row.attempts = row.slices_done = 0
+            row.fraction = 0.0
+            row.last_reason = ""
+            row.cancel_requested = False
+            row.rung_at = self._clock()
+            return _job(row)
+
     def purge(self, job_id: str) -> None:
         """Forget all about a job but that there was one; its worker is asked to stop.
 
         The caller deletes the job's files; whoever still works on it does so again when it stops.
+
+        Raises
+        ------
+        JobNotFound, JobPurged
         """
         with self._write() as session:
             row = _known(session.get(JobRow, job_id, with_for_update=True))
             self._cancel(row)
-            row.purged_at = self._clock()
-            row.parameters = row.examination = row.outputs = {}
-            row.warnings = []
-            row.error = None
-            row.last_reason = row.content_sha256 = ""
-            row.idempotency_key = None
+            self._purge(row)
+        truncate_log(self._engine)
+
+    def retire(self, job_id: str) -> bool:
+        """Purge a job if it has ended and still has; says whether it did."""
+        with self._write() as session:
+            row = session.get(JobRow, job_id, with_for_update=True)
+            if row is None or row.purged_at is not None or row.state not in FINAL:
+                return False
+            self._purge(row)
+        return True
 
     # What workers ask for
 
@@ -291,12 +413,32 @@ class JobRepository:
             kept = set(session.scalars(select(JobRow.id).where(JobRow.purged_at.is_(None))))
         return [job_id for job_id in job_ids if job_id not in kept]
 
-    def finished(self, job_ids: Sequence[str]) -> Mapping[str, str | None]:
-        """Return the storage folder with the results of those of the jobs that have ended, None without results."""
-        query = select(JobRow.id, JobRow.outputs).where(JobRow.state.in_(FINAL), JobRow.purged_at.is_(None))
+    def finished(self, job_ids: Sequence[str]) -> Mapping[str, Ended]:
+        """Return those of the jobs that have ended."""
+        query = select(JobRow.id, JobRow.outputs, JobRow.lease_token)
+        query = query.where(JobRow.state.in_(FINAL), JobRow.purged_at.is_(None))
         with Session(self._engine) as session:
-            ended = {job_id: outputs.get(Stage.PUBLISH.value) for job_id, outputs in session.execute(query)}
+            ended = {
+                job_id: Ended(outputs.get(Stage.PUBLISH.value), token)
+                for job_id, outputs, token in session.execute(query)
+            }
         return {job_id: ended[job_id] for job_id in job_ids if job_id in ended}
+
+    def eldest_ended(self, *, before: datetime | None = None, limit: int) -> list[str]:
+        """Return the jobs that ended first, only those before a moment if it is given."""
+        query = select(JobRow.id).where(JobRow.state.in_(FINAL), JobRow.purged_at.is_(None))
+        if before is not None:
+            query = query.where(JobRow.finished_at < before)
+        with Session(self._engine) as session:
+            return list(session.scalars(query.order_by(JobRow.finished_at).limit(limit)))
+
+    def now(self) -> datetime:
+        """Return the time by which jobs are aged."""
+        return self._clock()
+
+    def compact(self) -> None:
+        """Let nothing of what was deleted stay in the database's log; only SQLite's can be emptied on demand."""
+        truncate_log(self._engine)
 
     def reap(self, *, ring_again_s: float) -> Reaped:
         """Find unfinished jobs that nobody works on and settle or announce each.
@@ -338,8 +480,7 @@ class JobRepository:
         now = self._clock()
         with self._write() as session:
             session.merge(WorkerRow(name=worker, seen_at=now))
-            for row in session.scalars(select(WorkerRow).where(WorkerRow.seen_at < now - WORKER_KEPT)):
-                session.delete(row)
+            session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now - WORKER_KEPT))
 
     def workers_alive(self, within_s: float) -> int:
         """Return the number of workers heard of within so many seconds."""
@@ -353,6 +494,8 @@ class JobRepository:
     def _write(self) -> Iterator[Session]:
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+            changed: dict[str, JobRow] = session.info.get("changed", {})
+            session.add_all(_event(row) for row in changed.values() if row.purged_at is None)
 
     @contextmanager
     def _leased(self, lease: Lease) -> Iterator[JobRow]:
@@ -363,7 +506,11 @@ class JobRepository:
             yield row
 
     def _touch(self, row: JobRow) -> None:
-        row.revision += 1
+        """Note a change that callers can see; what they see is recorded at the end of the transaction."""
+        changed: dict[str, JobRow] = _session(row).info.setdefault("changed", {})
+        if row.id not in changed:
+            row.revision += 1
+            changed[row.id] = row
         row.updated_at = self._clock()
 
     def _apply(self, row: JobRow, happened: Event) -> None:
@@ -373,6 +520,20 @@ class JobRepository:
         self._touch(row)
         if row.state in FINAL:
             row.finished_at = row.updated_at
+            if callback_url := row.parameters.get("callback_url"):
+                _session(row).add(about_end(row, callback_url, self._public_url))
+
+    def _purge(self, row: JobRow) -> None:
+        row.purged_at = self._clock()
+        row.parameters = row.examination = row.outputs = {}
+        row.warnings = []
+        row.error = None
+        row.last_reason = row.content_sha256 = row.fingerprint = ""
+        row.idempotency_key = row.duplicate_of = None
+        session = _session(row)
+        session.flush()
+        session.execute(delete(EventRow).where(EventRow.job_id == row.id))
+        session.execute(delete(DeliveryRow).where(DeliveryRow.job_id == row.id))
 
     def _fail(self, row: JobRow, fault: Fault) -> None:
         self._apply(row, Event.FAILED)
@@ -397,6 +558,46 @@ def _known(row: JobRow | None) -> JobRow:
     return row
 
 
+def _session(row: JobRow) -> Session:
+    session = object_session(row)
+    assert session is not None  # noqa: S101 - rows are changed within `_write` only
+    return session
+
+
+def _twin(session: Session, fingerprint: str) -> str | None:
+    """Return the youngest job with a fingerprint that has a result or will have one."""
+    if not fingerprint:
+        return None
+    query = (
+        select(JobRow.id)
+        .where(JobRow.fingerprint == fingerprint, JobRow.state.not_in({State.FAILED, State.CANCELLED}))
+        .order_by(JobRow.created_at.desc())
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def _event(row: JobRow) -> EventRow:
+    snapshot = _Snapshot.model_validate(row, from_attributes=True).model_dump(mode="json")
+    return EventRow(job_id=row.id, revision=row.revision, happened_at=row.updated_at, snapshot=snapshot)
+
+
+def _as_it_was(job: Job, event: EventRow) -> Job:
+    seen = _Snapshot.model_validate(event.snapshot)
+    return replace(
+        job,
+        revision=event.revision,
+        state=seen.state,
+        progress=Progress(seen.fraction, seen.slices_done, seen.slices_total),
+        cancel_requested=seen.cancel_requested,
+        error=seen.error,
+        updated_at=event.happened_at,
+        started_at=seen.started_at,
+        stage_started_at=seen.stage_started_at,
+        finished_at=seen.finished_at,
+    )
+
+
 def _job(row: JobRow) -> Job:
     return Job(
         id=row.id,
@@ -415,6 +616,7 @@ def _job(row: JobRow) -> Job:
         started_at=row.started_at,
         stage_started_at=row.stage_started_at,
         finished_at=row.finished_at,
+        duplicate_of=row.duplicate_of,
     )
 
 

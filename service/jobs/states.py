@@ -5,6 +5,7 @@
     queued ──started──> preparing ──prepared──> predicting ──predicted──> publishing ──published──> succeeded
        └──────────────────┴──────────────────────┴─────────────────────────┴──failed──> failed
                                                                            └──cancelled──> cancelled
+    failed ──requeued──> queued
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ class State(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to the job."""
+        """Whether nothing more will happen to the job of itself."""
         return self in FINAL
 
 
@@ -38,6 +39,7 @@ class Event(StrEnum):
     PUBLISHED = "published"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    REQUEUED = "requeued"
 
 
 class Stage(StrEnum):
@@ -56,6 +58,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.PREPARING, Event.PREPARED): State.PREDICTING,
         (State.PREDICTING, Event.PREDICTED): State.PUBLISHING,
         (State.PUBLISHING, Event.PUBLISHED): State.SUCCEEDED,
+        (State.FAILED, Event.REQUEUED): State.QUEUED,
     }
     | {(state, Event.FAILED): State.FAILED for state in State if state not in FINAL}
     | {(state, Event.CANCELLED): State.CANCELLED for state in State if state not in FINAL}

@@ -12,24 +12,28 @@ from sqlalchemy import (
     Engine,
     Index,
     String,
+    Text,
     TypeDecorator,
     create_engine,
     event,
-    insert,
     make_url,
-    select,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.jobs.schema import upgrade
 from service.jobs.states import State
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30
 """Time that a writer waits for another on SQLite, where only one can write at a time; a write takes milliseconds."""
 
+TRUNCATE_TIMEOUT_S = 1
+"""Time that emptying the log waits for readers; the next sweep tries again."""
 
-class SchemaError(RuntimeError):
-    """The database was made by another version of this program."""
+POOL_SIZE, POOL_OVERFLOW = 5, 35
+"""Connections to PostgreSQL that a process keeps, and how many more it may open: the API has as many threads."""
+
+KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+"""A PostgreSQL whose machine is gone is noticed within a lease, see libpq's connection parameters."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -53,13 +57,6 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - as documented
 
 
-class SchemaRow(Base):
-    """One row: the version of the schema."""
-
-    __tablename__ = "schema_version"
-    version: Mapped[int] = mapped_column(primary_key=True)
-
-
 class WorkerRow(Base):
     """A worker and when it was last heard of."""
 
@@ -72,7 +69,11 @@ class JobRow(Base):
     """A job. A purged one keeps only its identifier and its times."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("jobs_by_age", "created_at", "id"), Index("jobs_by_state", "state", "created_at"))
+    __table_args__ = (
+        Index("jobs_by_age", "created_at", "id"),
+        Index("jobs_by_state", "state", "created_at"),
+        Index("jobs_by_fingerprint", "fingerprint"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     revision: Mapped[int] = mapped_column(default=1)
@@ -83,6 +84,8 @@ class JobRow(Base):
     warnings: Mapped[list[str]]
     content_sha256: Mapped[str] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), server_default="")
+    duplicate_of: Mapped[str | None] = mapped_column(String(32))
 
     fraction: Mapped[float] = mapped_column(default=0.0)
     slices_done: Mapped[int] = mapped_column(default=0)
@@ -106,29 +109,62 @@ class JobRow(Base):
     purged_at: Mapped[datetime | None]
 
 
+class EventRow(Base):
+    """What callers could see of a job after one of its changes; never changed, deleted with the job."""
+
+    __tablename__ = "job_events"
+    job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    happened_at: Mapped[datetime]
+    snapshot: Mapped[dict[str, Any]]
+
+
+class DeliveryRow(Base):
+    """A call back about the end of a job."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (Index("deliveries_by_job", "job_id"), Index("deliveries_by_state", "state", "due_at"))
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(String(32))
+    url: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(10))
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_reason: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
 def connect(url: str) -> Engine:
-    """Open the database, making it first if it is not there.
+    """Open the database, making it first if it is not there, and bring it to the newest schema.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
 
     Raises
     ------
     SchemaError
-        If it has another schema.
+        If it has a schema that this program does not know.
     """
-    if make_url(url).get_backend_name() == "sqlite":
-        database = make_url(url).database or ""
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite":
+        Path(place.database or "").parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(place, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
-    with writing(engine).begin() as connection:
-        Base.metadata.create_all(connection)
-        versions = connection.scalars(select(SchemaRow.version)).all()
-        if not versions:
-            connection.execute(insert(SchemaRow).values(version=SCHEMA_VERSION))
-        elif list(versions) != [SCHEMA_VERSION]:
-            raise SchemaError(f"the job database has schema {versions[0]}, this program needs {SCHEMA_VERSION}")
+        engine = create_engine(
+            place.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            connect_args={"connect_timeout": 5, "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s", **KEEP_ALIVE},
+        )
+    upgrade(engine, writing(engine))
     return engine
 
 
@@ -139,6 +175,17 @@ def writing(engine: Engine) -> Engine:
     if another one wrote in between.
     """
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def truncate_log(engine: Engine) -> None:
+    """Empty SQLite's write-ahead log, which keeps copies of what was deleted; put off while others read."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={TRUNCATE_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint.store import Checkpoint
+from model.dosimetry.goals import GoalSet
 from model.errors import Cancelled
 from service.jobs.job import Job, Progress
 from service.jobs.states import Stage
@@ -29,11 +30,14 @@ class Pipeline:
         Predicts.
     checkpoints
         By name.
+    goals
+        Clinical goals by site.
     """
 
     storage: Storage
     predictor: DosePredictor
     checkpoints: Mapping[str, Checkpoint]
+    goals: Mapping[str, GoalSet]
 
     def run(
         self,
@@ -71,7 +75,7 @@ class Pipeline:
 
     def _prepare(self, job: Job, folder: Path) -> tuple[str, ...]:
         with self.storage.reading(job_key(job.id, STUDY)) as study:
-            save_case(prepare(sorted(study.iterdir()), job.examination), folder / CASE_FILE)
+            save_case(prepare(sorted(study.iterdir()), job.examination, job.parameters), folder / CASE_FILE)
         return ()
 
     def _predict(
@@ -92,12 +96,15 @@ class Pipeline:
             self.storage.reading(job_key(job.id, job.outputs[Stage.PREPARE])) as prepared,
             self.storage.reading(job_key(job.id, job.outputs[Stage.PREDICT])) as predicted,
         ):
+            manifest = self.checkpoints[job.examination.model].manifest
             run = Run(
                 identity=job.id,
                 created_at=job.created_at,
-                manifest=self.checkpoints[job.examination.model].manifest,
+                manifest=manifest,
+                parameters=job.parameters,
                 examination=job.examination,
                 warnings=job.warnings,
+                goals=self.goals.get(manifest.site.name),
             )
             case, prediction = load_case(prepared / CASE_FILE), load_prediction(predicted / PREDICTION_FILE)
             publish(sorted(study.iterdir()), case, prediction, run, folder)

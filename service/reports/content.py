@@ -1,34 +1,28 @@
-"""What a report says, as a stable JSON document.
+"""What a report says, as a stable JSON document; docs/report.schema.json is its schema.
 
 It holds no name or identifier of the patient, and no number that is not finite: what is undefined is null.
+
+Numbers are rounded here and nowhere else: doses to 0.01 Gy, volumes to 0.01 cc, percentages to 0.1, indices to 0.001.
+JSON, CSV, HTML and PDF show these digits, all of them. Differences, margins of goals and verdicts are made of the
+rounded figures, so that a reader who subtracts what is printed gets what is printed.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from model.case import Case, Structure
 from model.case.case import PrescriptionSource
-from model.dosimetry import CONFORMITY_DEFINITION, HOMOGENEITY_DEFINITION, Dvh, conformity_index, dvh, homogeneity_index
+from model.dosimetry import CONFORMITY_DEFINITION, HOMOGENEITY_DEFINITION
 
-DISCLAIMER: Literal["Predicted dose. Not for treatment decisions."] = "Predicted dose. Not for treatment decisions."
-
-DVH_POINTS = 200
-"""Most points of a curve in the report: 0.5 Gy apart for a plan of 70 Gy, finer than a printed line."""
-
-DVH_STEPS_GY = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)
-
-DOSE_LEVELS_GY = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
-"""Doses at which every structure's volume is given, besides the prescribed ones."""
+PREDICTED = "Predicted dose. Not for treatment decisions."
+COMPUTED = "Computed by DiffDP from an RTDOSE. Not for treatment decisions."
 
 DEFINITIONS = (
     (
-        "Dx% is the least dose in the hottest x % of a structure's volume: the (100 - x)th percentile of its voxel "
+        "Dx% is the least dose in the hottest x % of a structure's volume: the (100 - x)th percentile of its voxels' "
         "doses. D0.1cc and D2cc likewise by absolute volume; structures smaller than that have none."
     ),
     (
@@ -37,44 +31,122 @@ DEFINITIONS = (
     ),
     HOMOGENEITY_DEFINITION,
     CONFORMITY_DEFINITION,
-    "Dmin and Dmax are the least and greatest voxel dose. A voxel belongs to a structure if its centre does.",
+    (
+        "Contours reach halfway to those of the neighbouring planes. A structure consists of the voxels whose centres "
+        "lie inside; if they are fewer than 50 000, of parts of voxels: each is divided evenly until there are about "
+        "as many parts, and the dose at their centres is interpolated linearly between voxels inside the External. CI "
+        "counts whole voxels."
+    ),
+    "Dmin and Dmax are the least and greatest dose of a voxel or part.",
+    (
+        "All figures are computed from the dose as it is written in the RTDOSE, interpolated to the CT's voxels. Doses "
+        "are rounded to 0.01 Gy, volumes to 0.01 cc, percentages to 0.1, indices to 0.001; differences and verdicts "
+        "follow from the rounded figures."
+    ),
 )
 
+SPREAD_DEFINITION = (
+    "The spread is the standard deviation between the model's samples. The band of a DVH is where it would lie if "
+    "every voxel had one spread less or more. It says how sure the model is of itself, and is no bound of its error."
+)
 
-def _rounded(value: float) -> float:
-    """Round to what a dose can mean."""
-    return round(float(value), 4)
+LIMITS = (
+    (
+        "A network predicted this dose from CT, structures and prescription. No beam was calculated: a plan that gives "
+        "this dose may not exist for any machine."
+    ),
+    (
+        "It resembles the plans of the training data. For other techniques, prescriptions or anatomy it may be wrong "
+        "without a sign of it."
+    ),
+    (
+        "Tissues and structures that the model does not know have no influence: implants, couch, and organs not listed "
+        "here."
+    ),
+)
+
+GY, PERCENT, CC, INDEX = 2, 1, 2, 3
+"""Decimals."""
 
 
-def _finite(value: float | None) -> float | None:
-    """Round; None for what is not finite."""
-    return _rounded(value) if value is not None and math.isfinite(value) else None
+def _rounded_to(decimals: int) -> Callable[[float | None], float | None]:
+    def rounded(value: float | None) -> float | None:
+        # Zero without a sign
+        return round(float(value), decimals) + 0.0 if value is not None and math.isfinite(value) else None
+
+    return rounded
 
 
-Rounded = Annotated[float, BeforeValidator(_rounded)]
-Number = Annotated[float | None, BeforeValidator(_finite)]
+def _number(decimals: int, unit: str) -> object:
+    return Field(json_schema_extra={"decimals": decimals, "unit": unit})
+
+
+Gy = Annotated[float | None, BeforeValidator(_rounded_to(GY)), _number(GY, "Gy")]
+Percent = Annotated[float | None, BeforeValidator(_rounded_to(PERCENT)), _number(PERCENT, "%")]
+Cc = Annotated[float | None, BeforeValidator(_rounded_to(CC)), _number(CC, "cc")]
+Index = Annotated[float | None, BeforeValidator(_rounded_to(INDEX)), _number(INDEX, "")]
+CurvePercent = Annotated[float, BeforeValidator(_rounded_to(2)), _number(2, "%")]
+CurveGy = Annotated[float, BeforeValidator(_rounded_to(GY)), _number(GY, "Gy")]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ReportMetadata(_Part):
-    """Where a prediction comes from."""
+class ModelSummary(_Part):
+    """What predicted the dose, what it learnt from, and how well it did."""
 
-    job_id: str
-    created_at: datetime
-    model_name: str
-    model_version: str
+    name: str
+    version: str
+    description: str
+    site: str
+    licence: str
     weights_sha256: str
+    training_data: str
+    training_patients: int
+    simulated_training_data: bool = Field(description="Whether the model was trained on simulated patients.")
+    figures_of_merit: dict[str, float | str] = Field(
+        description="Of the validation patients, as the manifest has them."
+    )
+    limits: tuple[str, ...] = LIMITS
+
+
+class PredictionSummary(_Part):
+    """How the dose was predicted."""
+
+    model: ModelSummary
     sampler: str
     steps: int = Field(description="Sampling steps.")
     samples: int = Field(description="Samples whose mean is the predicted dose.")
     seed: int
     device: str
-    duration_s: Number
+    duration_s: float | None
+
+
+class StudySummary(_Part):
+    """Which objects the report is about: UIDs say so to those who have them, and nothing to others."""
+
+    study_instance_uid: str
+    structure_set_uid: str
+    plan_uid: str | None
+    dose_uid: str
+    reference_dose_uid: str | None = None
+    ct_voxels: tuple[int, int, int] = Field(description="Slices, rows, columns.")
+    ct_spacing_mm: tuple[float, float, float]
+
+
+class ReportMetadata(_Part):
+    """Where a report comes from."""
+
+    job_id: str | None = Field(description="Null if no job of a server predicted the dose.")
+    created_at: datetime
     software_version: str
-    simulated_training_data: bool = Field(description="Whether the model was trained on simulated patients.")
+    study: StudySummary
+    predicted: bool = Field(description="Whether the dose was predicted, as far as the RTDOSE says.")
+    simulated_training_data: bool = Field(False, description="Whether it was predicted from simulated patients.")
+    prediction: PredictionSummary | None = None
+    missing_structures: tuple[str, ...] = Field((), description="Organs that the model knows and the study lacks.")
+    unused_rois: tuple[str, ...] = Field((), description="ROIs of the study that nothing was done with.")
     warnings: tuple[str, ...] = ()
 
 
@@ -86,30 +158,52 @@ class PrescriptionSummary(_Part):
     source: PrescriptionSource
 
 
+class Normalisation(_Part):
+    """The dose that is 100 % in pictures and for gamma."""
+
+    dose_gy: Gy
+    meaning: Literal["highest prescribed dose", "greatest dose"]
+
+
+class HottestPoint(_Part):
+    """Where in the patient the dose is greatest."""
+
+    position_mm: tuple[float, float, float] = Field(description="x, y, z in the patient's LPS axes.")
+    dose_gy: Gy
+
+
 class DvhCurve(_Part):
     """Cumulative DVH, sampled at equal steps from 0 Gy."""
 
-    dose_gy: tuple[Rounded, ...]
-    volume_percent: tuple[Rounded, ...]
+    dose_gy: tuple[CurveGy, ...]
+    volume_percent: tuple[CurvePercent, ...]
+
+
+class DvhBand(_Part):
+    """Where the DVH would lie if every voxel had one standard deviation between samples less or more."""
+
+    dose_gy: tuple[CurveGy, ...]
+    lower_percent: tuple[CurvePercent, ...]
+    upper_percent: tuple[CurvePercent, ...]
 
 
 class DoseMetrics(_Part):
     """Dose figures of a structure, or the differences of such."""
 
-    min_gy: Number
-    d98_gy: Number
-    d95_gy: Number
-    d50_gy: Number
-    mean_gy: Number
-    d2_gy: Number
-    max_gy: Number
-    d0_1cc_gy: Number
-    d2cc_gy: Number
-    v95_percent: Number = Field(description="Targets only, as are the following.")
-    v107_percent: Number
-    homogeneity_index: Number
-    conformity_index: Number
-    volume_percent_at_gy: dict[str, Number] = Field(
+    min_gy: Gy
+    d98_gy: Gy
+    d95_gy: Gy
+    d50_gy: Gy
+    mean_gy: Gy
+    d2_gy: Gy
+    max_gy: Gy
+    d0_1cc_gy: Gy
+    d2cc_gy: Gy
+    v95_percent: Percent = Field(description="Targets only, as are the following.")
+    v107_percent: Percent
+    homogeneity_index: Index
+    conformity_index: Index
+    volume_percent_at_gy: dict[str, Percent] = Field(
         description='VxGy in percent; keys are doses in Gy, "20" or "59.4".'
     )
 
@@ -122,173 +216,78 @@ class StructureDose(_Part):
 
 
 class StructureReport(_Part):
-    """One structure under the predicted dose and, where there is one, under the reference."""
+    """One structure under the dose and, where there is one, under the reference."""
 
-    name: str = Field(description="Name as used by the model.")
+    number: int = Field(description="By which pictures name it.")
+    name: str = Field(description="TG-263 name as used by the model, else the ROI's own.")
     roi_name: str = Field(description="Name as found in the study.")
     kind: Literal["target", "oar", "external"]
-    volume_cc: Number
-    prescription_gy: Number
-    predicted: StructureDose | None = Field(description="Null if the structure holds no voxel centre.")
+    roi_colour: str | None = Field(description="ROI Display Color (3006,002A) as #rrggbb.")
+    volume_cc: Cc
+    prescription_gy: Gy
+    dose: StructureDose | None = Field(description="Null if the structure has no volume.")
     reference: StructureDose | None
-    difference: DoseMetrics | None = Field(description="Predicted minus reference.")
-    mean_spread_gy: Number = Field(description="Mean of the voxels' standard deviation between samples.")
+    difference: DoseMetrics | None = Field(description="Dose minus reference.")
+    band: DvhBand | None
+    mean_spread_gy: Gy = Field(description="Mean of the voxels' standard deviation between samples.")
+
+
+class GoalResult(_Part):
+    """A clinical goal and whether it is met."""
+
+    structure: str
+    metric: str
+    at_most: bool = Field(description="Whether the value must not exceed the limit; else it must reach it.")
+    limit: float
+    unit: Literal["Gy", "%"]
+    value: float | None = Field(description="Null if the study lacks the structure or it is too small.")
+    reference_value: float | None = Field(description="Of the reference, if there is one.")
+    margin: float | None = Field(
+        description="How far the value is on the right side of the limit; negative: missed by."
+    )
+    met: bool | None
+    meaning: str
+    source: str
+
+
+class Goals(_Part):
+    """Clinical goals of the site."""
+
+    site: str
+    results: tuple[GoalResult, ...]
+    sources: dict[str, str]
+
+
+class GammaSummary(_Part):
+    """Gamma index (Low 1998) of the dose against the reference, with its criteria."""
+
+    dose_percent: float
+    distance_mm: float
+    normalisation_gy: Gy = Field(description="Global gamma: the dose of which the percentages are taken.")
+    cutoff_percent: float = Field(description="Lower reference doses are not judged.")
+    judged_voxels: int
+    every_nth: int = Field(description="Along each axis every so many-th voxel was judged.")
+    passing_percent: Percent
+
+
+class Comparison(_Part):
+    """The dose against the reference, within the External."""
+
+    reference: str = Field(description="What the reference is.")
+    mean_absolute_difference_gy: Gy
+    gamma: GammaSummary
 
 
 class Report(_Part):
-    """Report of a predicted dose."""
+    """Report of a dose."""
 
-    report_version: Literal["1.0"] = "1.0"
-    disclaimer: Literal["Predicted dose. Not for treatment decisions."] = DISCLAIMER
+    report_version: Literal["2.0"] = "2.0"
+    disclaimer: str
     metadata: ReportMetadata
-    prescription: PrescriptionSummary
+    prescription: PrescriptionSummary | None
+    normalisation: Normalisation
+    hottest_point: HottestPoint
     structures: tuple[StructureReport, ...] = Field(description="Targets, organs at risk, then the External.")
-    mean_absolute_difference_gy: Number = Field(description="Predicted against reference, within the External.")
-    definitions: tuple[str, ...] = DEFINITIONS
-
-
-def build_report(
-    case: Case,
-    dose_gy: NDArray[np.floating],
-    *,
-    metadata: ReportMetadata,
-    reference_gy: NDArray[np.floating] | None = None,
-    spread_gy: NDArray[np.floating] | None = None,
-) -> Report:
-    """Evaluate a predicted dose on the structures of its case.
-
-    Parameters
-    ----------
-    case
-        Structures, prescription and grid; its own reference dose is not looked at.
-    dose_gy
-        (slices, rows, columns) predicted dose in Gy on the case's grid.
-    metadata
-        Where the prediction comes from.
-    reference_gy
-        (slices, rows, columns) dose to compare with, in Gy.
-    spread_gy
-        (slices, rows, columns) standard deviation between samples, in Gy.
-
-    Raises
-    ------
-    ValueError
-        If a dose does not fit the grid or is not finite within a structure.
-    """
-    doses = [dose_gy] if reference_gy is None else [dose_gy, reference_gy]
-    step_gy = _curve_step_gy(max(float(dose[case.external].max(initial=0.0)) for dose in doses))
-    ordered = sorted(case.structures.values(), key=_order(case))
-    prescribed_gy = case.target_map_gy()
-    structures = []
-    for structure in ordered:
-        predicted, *others = [_structure_dose(case, structure, dose, prescribed_gy, step_gy) for dose in doses]
-        reference = others[0] if others else None
-        mean_spread_gy = spread_gy[structure.mask].mean() if spread_gy is not None and predicted else None
-        structures.append(
-            StructureReport(
-                name=structure.name,
-                roi_name=structure.roi_name,
-                kind=structure.kind,
-                volume_cc=np.count_nonzero(structure.mask) * case.grid.voxel_volume_cc,
-                prescription_gy=case.prescription.dose_gy.get(structure.name),
-                predicted=predicted,
-                reference=reference,
-                difference=_difference(predicted.metrics, reference.metrics) if predicted and reference else None,
-                mean_spread_gy=mean_spread_gy,
-            )
-        )
-    empty = tuple(
-        f"{s.name} holds no voxel centre of the grid, so it has no DVH." for s in structures if not s.predicted
-    )
-    return Report(
-        metadata=metadata.model_copy(update={"warnings": metadata.warnings + empty}),
-        prescription=PrescriptionSummary(
-            dose_gy=dict(case.prescription.dose_gy),
-            fractions=case.prescription.fractions,
-            source=case.prescription.source,
-        ),
-        structures=tuple(structures),
-        mean_absolute_difference_gy=(
-            None if reference_gy is None else np.abs(dose_gy - reference_gy)[case.external].mean(dtype=np.float64)
-        ),
-    )
-
-
-def _order(case: Case) -> Callable[[Structure], tuple[int, float, str]]:
-    """Sort key: targets by falling prescription, organs at risk by name, the External."""
-    ranks = ("target", "oar", "external")
-    prescribed = case.prescription.dose_gy
-    return lambda structure: (ranks.index(structure.kind), -prescribed.get(structure.name, 0.0), structure.name)
-
-
-def _curve_step_gy(highest_gy: float) -> float:
-    """Finest step that keeps curves up to the highest dose within `DVH_POINTS`."""
-    return next((step for step in DVH_STEPS_GY if highest_gy / step + 2 <= DVH_POINTS), DVH_STEPS_GY[-1])
-
-
-def _structure_dose(
-    case: Case,
-    structure: Structure,
-    dose_gy: NDArray[np.floating],
-    prescribed_gy: NDArray[np.floating],
-    step_gy: float,
-) -> StructureDose | None:
-    """Evaluate one dose on one structure; None if the structure is empty."""
-    if not structure.mask.any():
-        return None
-    histogram = dvh(dose_gy, structure.mask, case.grid.voxel_volume_cc)
-    curve_gy, curve_percent = histogram.curve(step_gy)
-    levels_gy = sorted({*DOSE_LEVELS_GY, *case.prescription.dose_gy.values()})
-    metrics = DoseMetrics(
-        min_gy=histogram.min_gy,
-        d98_gy=histogram.dose_at_volume_percent(98.0),
-        d95_gy=histogram.dose_at_volume_percent(95.0),
-        d50_gy=histogram.dose_at_volume_percent(50.0),
-        mean_gy=histogram.mean_gy,
-        d2_gy=histogram.dose_at_volume_percent(2.0),
-        max_gy=histogram.max_gy,
-        d0_1cc_gy=histogram.dose_at_volume_cc(0.1) if histogram.volume_cc >= 0.1 else None,
-        d2cc_gy=histogram.dose_at_volume_cc(2.0) if histogram.volume_cc >= 2.0 else None,
-        **_target_metrics(case, structure, dose_gy, prescribed_gy, histogram),
-        volume_percent_at_gy={f"{level:g}": histogram.volume_percent_at(level) for level in levels_gy},
-    )
-    return StructureDose(metrics=metrics, dvh=DvhCurve(dose_gy=tuple(curve_gy), volume_percent=tuple(curve_percent)))
-
-
-def _target_metrics(
-    case: Case,
-    structure: Structure,
-    dose_gy: NDArray[np.floating],
-    prescribed_gy: NDArray[np.floating],
-    histogram: Dvh,
-) -> dict[str, float | None]:
-    """Figures that only targets have; those that need a prescription are None without one."""
-    figures: dict[str, float | None] = dict.fromkeys(
-        ("v95_percent", "v107_percent", "homogeneity_index", "conformity_index")
-    )
-    if structure.kind != "target":
-        return figures
-    figures["homogeneity_index"] = homogeneity_index(histogram)
-    level_gy = case.prescription.dose_gy.get(structure.name)
-    if level_gy is not None:
-        figures["v95_percent"] = histogram.volume_percent_at(0.95 * level_gy)
-        figures["v107_percent"] = histogram.volume_percent_at(1.07 * level_gy)
-        targets = prescribed_gy >= np.float32(level_gy)
-        figures["conformity_index"] = conformity_index(dose_gy, targets, case.external, level_gy)
-    return figures
-
-
-def _difference(predicted: DoseMetrics, reference: DoseMetrics) -> DoseMetrics:
-    """Predicted minus reference, figure by figure."""
-
-    def subtract(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-        differences: dict[str, Any] = {}
-        for name, value in ours.items():
-            other = theirs[name]
-            if isinstance(value, dict):
-                differences[name] = subtract(value, other)
-            else:
-                differences[name] = None if value is None or other is None else value - other
-        return differences
-
-    return DoseMetrics.model_validate(subtract(predicted.model_dump(), reference.model_dump()))
+    goals: Goals | None
+    comparison: Comparison | None
+    definitions: tuple[str, ...]

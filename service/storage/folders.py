@@ -35,6 +35,9 @@ class Storage(Protocol):
     def check(self) -> None:
         """Raise OSError if nothing can be written."""
 
+    def free_bytes(self) -> int:
+        """Return how much more can be stored."""
+
 
 class LocalStorage:
     """Storage in a folder of a local or shared file system.
@@ -101,6 +104,10 @@ class LocalStorage:
         probe = self._unfinished / uuid4().hex
         probe.touch()
         probe.unlink()
+
+    def free_bytes(self) -> int:
+        """Return how much more can be stored."""
+        return shutil.disk_usage(self._root).free
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")

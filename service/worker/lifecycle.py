@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from model.errors import Cancelled, DiffDPError
 from service.errors import LeaseLost
@@ -16,9 +16,11 @@ from service.jobs.job import Fault, Job, Lease, Progress
 from service.jobs.repository import JobRepository, Standing
 from service.jobs.states import STAGE_OF, Stage, State
 from service.pipeline.pipeline import Pipeline
-from service.storage.layout import job_key, tidy
+from service.storage.layout import job_key, output_name, tidy
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PASSING = (OSError, MemoryError, OperationalError)
 """Errors of the machine rather than of the job: another attempt, perhaps elsewhere, may succeed."""
@@ -126,16 +128,17 @@ class StageRunner:
             self._pipeline.storage.delete(job_key(job.id))
 
     def _work(self, stage: Stage, job: Job, lease: Lease) -> str:
-        output = f"{stage}-{lease.token}"
+        output = output_name(stage, lease.token)
         watch = Watch(self._jobs, lease, heartbeat_s=self._heartbeat_s, lease_s=self._lease_s, stopping=self._stopping)
         try:
             with watch:
                 warnings = self._pipeline.run(stage, job, output, progress=watch.progress, cancelled=watch.must_stop)
         except Exception as error:  # noqa: BLE001 - every way in which a stage can end has its answer in `_settle`
             return self._settle(error, stage, job, lease, watch.standing)
-        state = self._jobs.advance(lease, stage, output=output, warnings=warnings)
+        state = self._insist(lambda: self._jobs.advance(lease, stage, output=output, warnings=warnings))
         if state.is_final:
-            tidy(self._pipeline.storage, job.id, keep=output if state is State.SUCCEEDED else None)
+            keep = output if state is State.SUCCEEDED else None
+            tidy(self._pipeline.storage, job.id, keep=keep, token=lease.token)
         else:
             self._doorbell.ring(STAGE_OF[state])
         return state
@@ -147,7 +150,7 @@ class StageRunner:
         if standing is Standing.CANCEL:
             # A purged study is missed by whoever still reads it: the wish to stop explains any error
             self._jobs.stop(lease)
-            tidy(self._pipeline.storage, job.id, keep=None)
+            tidy(self._pipeline.storage, job.id, keep=None, token=lease.token)
             return "cancelled"
         if isinstance(error, Cancelled):
             self._jobs.release(lease, "the worker was shut down", counts=False)
@@ -163,6 +166,21 @@ class StageRunner:
             log.error("unexpected", exc_info=error, extra={"job": job.id})
             message = "an unexpected error; the log of the worker says where"
             fault = Fault(code="internal", message=message, stage=stage.value)
-        self._jobs.fail(lease, fault)
-        tidy(self._pipeline.storage, job.id, keep=None)
+        self._insist(lambda: self._jobs.fail(lease, fault))
+        tidy(self._pipeline.storage, job.id, keep=None, token=lease.token)
         return "failed"
+
+    def _insist(self, act: Callable[[], T]) -> T:
+        """Act again while the database does not answer and the lease may last: an hour's work would be lost with it.
+
+        If only the answer was lost, acting again finds the lease gone; what was done then counts all the same.
+        """
+        deadline = time.monotonic() + self._lease_s
+        while True:
+            try:
+                return act()
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("the job database does not answer", exc_info=error)
+                time.sleep(self._heartbeat_s)

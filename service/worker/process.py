@@ -1,4 +1,8 @@
-"""A worker as a process: Celery with a pool of one child per place, the reaper beside it."""
+"""A worker as processes: Celery with a pool of one child per place, and a caretaker beside it.
+
+The main process never opens the job database: SQLite's locks do not survive a fork, and the pool forks whenever it
+replaces a child. So what looks after jobs that nobody works on has a process of its own, forked before the pool.
+"""
 
 import logging
 import multiprocessing
@@ -8,7 +12,8 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from multiprocessing.synchronize import Event
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -17,7 +22,6 @@ from celery.signals import worker_process_init, worker_ready, worker_shutting_do
 from service.jobs.states import Stage
 from service.worker.celery_app import task_name
 from service.worker.lifecycle import StageRunner
-from service.worker.reaper import Reaper
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,7 @@ def run_worker(
     app: Celery,
     *,
     make_runner: Callable[[Callable[[], bool]], StageRunner],
-    make_reaper: Callable[[], Reaper],
+    care: Callable[[], None],
     stages: tuple[Stage, ...],
     concurrency: int,
     log_level: str,
@@ -58,30 +62,39 @@ def run_worker(
     ----------
     make_runner
         Called in every child of the pool, after the fork, with the question whether the worker is stopping.
-    make_reaper
-        Called in the main process.
+    care
+        Called in a process of its own once the pool is ready; never returns.
     stages
         Whose queues to serve.
     """
-    stopping = multiprocessing.get_context("fork").Event()
-    runners: list[StageRunner] = []
+    context = multiprocessing.get_context("fork")
+    stopping, ready = context.Event(), context.Event()
     main = os.getpid()
+    caretaker = context.Process(target=_take_care, args=(main, ready, care), name="caretaker", daemon=True)
+    caretaker.start()
+
+    def without_caretaker() -> None:
+        caretaker.join()
+        if not stopping.is_set():
+            log.error("the caretaker ended with %s, so the worker ends too", caretaker.exitcode)
+            os.kill(main, signal.SIGTERM)
 
     def begin_child(**_: object) -> None:
         when_parent_dies(main, lambda: os._exit(1))
-        runners.append(make_runner(stopping.is_set))
 
-    def begin_reaper(**_: object) -> None:
-        make_reaper().start()
+    def begin_care(**_: object) -> None:
+        ready.set()
 
     def begin_stop(**_: object) -> None:
         stopping.set()
 
     worker_process_init.connect(begin_child, weak=False)
-    worker_ready.connect(begin_reaper, weak=False)
+    worker_ready.connect(begin_care, weak=False)
     worker_shutting_down.connect(begin_stop, weak=False)
+    threading.Thread(target=without_caretaker, name="caretaker", daemon=True).start()
+    runner = _Once(lambda: make_runner(stopping.is_set))
     for stage in stages:
-        _add_task(app, stage, runners)
+        _add_task(app, stage, runner)
     # Celery warns of root for the sake of pickled messages; ours are JSON without content
     warnings.simplefilter("ignore", SecurityWarning)
     app.worker_main(
@@ -95,10 +108,35 @@ def run_worker(
     )
 
 
-def _add_task(app: Celery, stage: Stage, runners: Sequence[StageRunner]) -> None:
+class _Once:
+    """Makes a runner with the first task of a child, so that one that cannot be made now is made with the next."""
+
+    def __init__(self, make: Callable[[], StageRunner]) -> None:
+        self._make = make
+        self._made: StageRunner | None = None
+
+    def __call__(self) -> StageRunner:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+def _take_care(main: int, ready: Event, care: Callable[[], None]) -> None:
+    # Ctrl-C in a terminal reaches all processes; this one ends with the main one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when_parent_dies(main, lambda: os._exit(1))
+    ready.wait()
+    try:
+        care()
+    except Exception:
+        log.exception("the caretaker cannot go on")
+        raise SystemExit(1) from None
+
+
+def _add_task(app: Celery, stage: Stage, runner: _Once) -> None:
     def work() -> None:
         try:
-            runners[0].run(stage)
+            runner().run(stage)
         except Exception:
             # Celery would log its message, which may quote values
             log.exception("a stage ended without an answer, its lease will run out")

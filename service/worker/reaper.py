@@ -1,10 +1,6 @@
 """The reaper: sees to it that no job is forgotten, whatever was killed, and that nothing is left behind."""
 
 import logging
-import threading
-import time
-
-from sqlalchemy.exc import OperationalError
 
 from service.jobs.doorbell import Doorbell
 from service.jobs.repository import JobRepository
@@ -12,9 +8,6 @@ from service.storage.folders import Storage
 from service.storage.layout import job_key, tidy
 
 log = logging.getLogger(__name__)
-
-SWEEP_S = 600.0
-"""Time between two searches for files without a job."""
 
 
 class Reaper:
@@ -24,8 +17,6 @@ class Reaper:
     ----------
     worker
         Name of the worker in which it runs; noted as alive.
-    every_s
-        Time between two looks.
     ring_again_s
         Time after which a waiting job is announced again.
     abandoned_s
@@ -39,7 +30,6 @@ class Reaper:
         doorbell: Doorbell,
         *,
         worker: str,
-        every_s: float,
         ring_again_s: float,
         abandoned_s: float,
     ) -> None:
@@ -47,18 +37,15 @@ class Reaper:
         self._storage = storage
         self._doorbell = doorbell
         self._worker = worker
-        self._every_s = every_s
         self._ring_again_s = ring_again_s
         self._abandoned_s = abandoned_s
+        self._is_first = True
 
-    def start(self) -> None:
-        """Begin in a thread; the first look rings for every waiting job, as their bells may be lost."""
-        threading.Thread(target=self._loop, name="reaper", daemon=True).start()
-
-    def look(self, *, ring_again_s: float) -> None:
-        """Look once."""
+    def look(self) -> None:
+        """Look once; the first look rings for every waiting job, as the bells before this worker's time may be lost."""
         self._jobs.hear(self._worker)
-        reaped = self._jobs.reap(ring_again_s=ring_again_s)
+        reaped = self._jobs.reap(ring_again_s=0.0 if self._is_first else self._ring_again_s)
+        self._is_first = False
         for stage in reaped.bells:
             self._doorbell.ring(stage)
         for job_id in reaped.quarantined:
@@ -70,19 +57,5 @@ class Reaper:
         stored = self._storage.children("jobs", older_than_s=self._abandoned_s)
         for job_id in self._jobs.forgotten(stored):
             self._storage.delete(job_key(job_id))
-        for job_id, output in self._jobs.finished(stored).items():
-            tidy(self._storage, job_id, keep=output)
-
-    def _loop(self) -> None:
-        ring_again_s = 0.0
-        swept_at = float("-inf")
-        while True:
-            try:
-                self.look(ring_again_s=ring_again_s)
-                ring_again_s = self._ring_again_s
-                if time.monotonic() - swept_at > SWEEP_S:
-                    self.sweep()
-                    swept_at = time.monotonic()
-            except (OperationalError, OSError) as error:
-                log.warning("the reaper could not look", exc_info=error)
-            time.sleep(self._every_s)
+        for job_id, ended in self._jobs.finished(stored).items():
+            tidy(self._storage, job_id, keep=ended.output, token=ended.token)

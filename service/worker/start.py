@@ -3,15 +3,25 @@
 from collections.abc import Callable, Mapping
 
 from model.checkpoint.store import Checkpoint
+from service.jobs.callbacks import Receivers
 from service.jobs.states import Stage
+from service.jobs.tables import connect
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.predictor import DosePredictor, NetworkPredictor
-from service.settings import Settings
-from service.wiring import find_models, open_jobs, open_storage
+from service.settings import Settings, webhook_key
+from service.wiring import find_models, find_site_goals, open_jobs, open_outbox, open_storage
 from service.worker.celery_app import CeleryDoorbell, create_celery
 from service.worker.lifecycle import StageRunner
 from service.worker.process import run_worker, worker_name
 from service.worker.reaper import Reaper
+from service.worker.retention import Retention
+from service.worker.rounds import Round, go_for_ever
+from service.worker.webhooks import Courier, Sender
+
+COURIER_S = 1.0
+RETENTION_S = 60.0
+SWEEP_S = 600.0
+"""Time between two looks for calls back, for jobs that need not stay, for files without a job."""
 
 
 def start_worker(
@@ -35,7 +45,7 @@ def start_worker(
     def make_runner(stopping: Callable[[], bool]) -> StageRunner:
         return StageRunner(
             open_jobs(settings),
-            Pipeline(open_storage(settings), make_predictor(found, settings.device), found),
+            Pipeline(open_storage(settings), make_predictor(found, settings.device), found, find_site_goals(settings)),
             doorbell,
             owner=worker_name(),
             heartbeat_s=settings.heartbeat_s,
@@ -43,21 +53,34 @@ def start_worker(
             stopping=stopping,
         )
 
-    def make_reaper() -> Reaper:
-        return Reaper(
-            open_jobs(settings),
-            open_storage(settings),
+    def care() -> None:
+        jobs, storage = open_jobs(settings), open_storage(settings)
+        reaper = Reaper(
+            jobs,
+            storage,
             doorbell,
             worker=worker_name(),
-            every_s=settings.reap_s,
             ring_again_s=settings.ring_again_s,
             abandoned_s=settings.hard_limit_s,
         )
+        retention = Retention(jobs, storage, days=settings.retention_days, min_free_bytes=settings.min_free_bytes)
+        keys = [webhook_key(secret) for secret in settings.webhook_secrets]
+        sender = Sender(Receivers.of(settings), keys, timeout_s=settings.webhook_timeout_s)
+        go_for_ever(
+            [
+                Round(reaper.look, settings.reap_s),
+                Round(Courier(open_outbox(settings), sender).look, COURIER_S),
+                Round(retention.look, RETENTION_S),
+                Round(reaper.sweep, SWEEP_S),
+            ]
+        )
 
+    # Before anything is begun: a database that cannot be used stops the worker
+    connect(settings.database).dispose()
     run_worker(
         create_celery(settings),
         make_runner=make_runner,
-        make_reaper=make_reaper,
+        care=care,
         stages=stages,
         concurrency=concurrency,
         log_level=settings.log_level,

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from model.dicom.export import write_study
 from service.intake.archive import pack
 from service.settings import Settings
 from service.wiring import build_api
+from tests.servers import Postgres, Redis, descendants, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKERS = ("embedded", "redis") if shutil.which("redis-server") else ("embedded",)
@@ -36,12 +36,6 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     return result
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def environment(settings: Settings) -> dict[str, str]:
     return {**settings.environment(), "PYTHONPATH": str(ROOT)}
 
@@ -57,20 +51,24 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]
-    server = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
+    server = Redis(tmp_path_factory.mktemp("redis"))
     try:
-        wait_until(lambda: _answers(port), "Redis")
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server.url
     finally:
-        server.terminate()
-        server.wait()
+        server.stop()
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+@pytest.fixture
+def database_url(database: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Address of a job database of the test's own, None for SQLite in the data directory."""
+    if database == "sqlite":
+        yield None
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    server.execute("DROP DATABASE IF EXISTS service WITH (FORCE)")
+    server.execute("CREATE DATABASE service")
+    yield server.url("service")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,15 +83,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def settings(broker: str, request: pytest.FixtureRequest, tmp_path: Path, tiny_models: Path) -> Settings:
+def settings(
+    broker: str, database_url: str | None, request: pytest.FixtureRequest, tmp_path: Path, tiny_models: Path
+) -> Settings:
     """Settings under which everything that waits, waits briefly."""
     broker_url = request.getfixturevalue("redis_url") if broker == "redis" else None
     return Settings.load(
         data_dir=tmp_path / "data",
         broker_url=broker_url,
+        database_url=database_url,
         model_dirs=(tiny_models,),
         device="cpu",
-        lease_s=3,
+        lease_s=6,
         heartbeat_s=0.2,
         reap_s=0.5,
         ring_again_s=5,
@@ -148,6 +149,9 @@ class Service:
                 worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
             worker.wait(PATIENCE_S)
+        parts = self.http.app.state.parts
+        parts.jobs.close()
+        parts.outbox.close()
 
 
 @pytest.fixture
@@ -157,13 +161,6 @@ def service(settings: Settings, study: Path) -> Iterator[Service]:
         yield running
     finally:
         running.stop()
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of all descendants."""
-    below = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    direct = [int(line) for line in below.stdout.split()]
-    return [*direct, *(pid for child in direct for pid in children(child))]
 
 
 def is_alive(pid: int) -> bool:
@@ -181,7 +178,7 @@ def processes() -> Any:
     """Functions on processes, for tests that kill."""
 
     class Processes:
-        descendants = staticmethod(children)
+        descendants = staticmethod(descendants)
         alive = staticmethod(is_alive)
         wait_until = staticmethod(wait_until)
         free_port = staticmethod(free_port)

@@ -15,7 +15,7 @@ import pytest
 
 from service.settings import Settings
 
-FILES = ["dose.dcm", "plan.dcm", "report.html", "report.json"]
+FILES = ["dose.dcm", "plan.dcm", "report.html", "report.json", "report.pdf"]
 
 
 @pytest.fixture
@@ -53,13 +53,12 @@ def is_ready(port: int) -> bool:
 
 
 def test_predict_and_submit_give_the_same_dose(diffdp, server, settings, study, tmp_path, processes) -> None:
-    predicted = diffdp("predict", study, "-o", tmp_path / "predicted", "--model", "tiny", "--seed", 3, "--json")
+    options = ("--model", "tiny", "--seed", 3, "--dose-grid-mm", 3, "--dvh-in-dose", "--json")
+    predicted = diffdp("predict", study, "-o", tmp_path / "predicted", *options)
     assert predicted.returncode == 0, predicted.stderr
     assert json.loads(predicted.stdout)["examination"]["sampling"]["seed"] == 3
     address = f"http://127.0.0.1:{settings.port}"
-    submitted = diffdp(
-        *("submit", study, "-o", tmp_path / "submitted", "--model", "tiny", "--seed", 3, "--server", address, "--json")
-    )
+    submitted = diffdp("submit", study, "-o", tmp_path / "submitted", "--server", address, *options)
     assert submitted.returncode == 0, submitted.stderr
     assert json.loads(submitted.stdout)["state"] == "succeeded"
     doses = []
@@ -68,6 +67,8 @@ def test_predict_and_submit_give_the_same_dose(diffdp, server, settings, study, 
         doses.append(pydicom.dcmread(tmp_path / name / "dose.dcm"))
     assert doses[0].DoseGridScaling == doses[1].DoseGridScaling
     np.testing.assert_array_equal(doses[0].pixel_array, doses[1].pixel_array)
+    assert doses[0].PixelSpacing == [3, 3]
+    assert doses[0].DVHSequence == doses[1].DVHSequence
 
     refused = diffdp("submit", Path(__file__), "-o", tmp_path / "refused", "--server", address)
     assert refused.returncode == 3

@@ -31,14 +31,19 @@ def test_a_study_becomes_a_dose(service, processes) -> None:
     assert dose_file.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == plan.SOPInstanceUID
     report = service.http.get(job["links"]["report"]).json()
     assert report["metadata"]["job_id"] == job_id
-    assert report["metadata"]["seed"] == 2
+    assert report["metadata"]["prediction"]["seed"] == 2
     assert "<html" in service.http.get(job["links"]["report"], headers={"Accept": "text/html"}).text
+    assert service.http.get(job["links"]["report"], headers={"Accept": "application/pdf"}).content.startswith(b"%PDF")
     with zipfile.ZipFile(io.BytesIO(service.http.get(job["links"]["archive"]).content)) as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == ["dose.dcm", "plan.dcm", "report.csv", "report.html", "report.json"]
+        assert sorted(archive.namelist()) == [
+            *("dose.dcm", "plan.dcm"),
+            *("report.csv", "report.html", "report.json", "report.pdf"),
+        ]
 
 
 @pytest.mark.every_broker
+@pytest.mark.every_database
 def test_a_job_survives_the_kill_of_its_worker(service, processes) -> None:
     first = service.start_worker(20)
     job_id = service.post()

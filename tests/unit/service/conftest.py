@@ -1,18 +1,19 @@
 """Parts of the service with fakes where the outside world would be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 
 from model.cohort.neck import simulated_neck
 from model.dicom.export import write_study
 from service.jobs.job import Examination, Job, Parameters, PrescriptionRecord, Sampling, UsedStructure
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
-from service.jobs.tables import connect
+from service.jobs.tables import Base, connect
 from service.storage.folders import LocalStorage
 
 LEASE_S = 30.0
@@ -51,11 +52,31 @@ def bell() -> Bell:
     return Bell()
 
 
-@pytest.fixture
-def jobs(tmp_path: Path, clock: Clock) -> JobRepository:
-    engine = connect(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    yield JobRepository(engine, lease_s=LEASE_S, max_attempts=3, clock=clock)
+@pytest.fixture(scope="session")
+def postgres_engine(postgres) -> Iterator[Engine]:
+    postgres.execute("CREATE DATABASE jobs")
+    engine = connect(postgres.url("jobs"))
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def engine(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty job database."""
+    if database == "postgresql":
+        engine = request.getfixturevalue("postgres_engine")
+        with engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)}"))
+        yield engine
+        return
+    engine = connect(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def jobs(engine: Engine, clock: Clock) -> JobRepository:
+    return JobRepository(engine, lease_s=LEASE_S, max_attempts=3, clock=clock)
 
 
 @pytest.fixture

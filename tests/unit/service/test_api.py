@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,18 +20,19 @@ from service.api.app import create_app
 from service.api.job_routes import choose_media_type
 from service.errors import NotAcceptable
 from service.jobs.job import Examination, Fault, Parameters, Progress
+from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
 from service.settings import Settings
 from service.storage.folders import LocalStorage
-from service.storage.layout import ARCHIVE, RESULTS, job_key
+from service.storage.layout import ARCHIVE, RESULTS, VIEW, VIEW_ARRAYS, job_key
 
 KEY = "a-key-of-enough-length"
 ZIP = {"Content-Type": "application/zip"}
 
 
 @pytest.fixture
-def make_client(jobs, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
+def make_client(jobs, engine, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
     async def examiner(folder: Path, parameters: Parameters) -> Examination:
         text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
         if text.startswith(b"refuse"):
@@ -43,6 +46,7 @@ def make_client(jobs, storage, bell, examination, tiny_manifest, tmp_path) -> Ca
         app = create_app(
             settings=settings,
             jobs=jobs,
+            outbox=Outbox(engine, max_attempts=3, pause_s=1, attempt_s=1),
             storage=storage,
             doorbell=bell,
             examiner=examiner,
@@ -108,7 +112,7 @@ def test_an_accepted_study_is_a_job(client: TestClient, bell, tmp_path: Path) ->
     }
     assert job["structures"]["PTV_7000"] == "PTV_7000"
     assert job["parameters"]["prescription_gy"] == {"PTV_7000": 70.0}
-    assert set(job["links"]) == {"self", "events", "cancel", "dose", "plan", "report", "archive"}
+    assert set(job["links"]) == {"self", "events", "cancel", "requeue", "dose", "plan", "report", "archive", "viewer"}
     assert bell.rung == [Stage.PREPARE]
     assert [path.read_bytes() for path in stored_files(tmp_path)] == [b"study"]
 
@@ -124,6 +128,13 @@ def test_a_form_holds_files_and_parameters(client: TestClient, jobs: JobReposito
     assert not list(tmp_path.rglob("*DOE*"))
 
 
+def test_the_dose_can_be_asked_for_in_another_form(client: TestClient) -> None:
+    parameters = post(client, params={"dose_grid_mm": "2.5", "dvh_in_dose": "true"})["parameters"]
+    assert (parameters["dose_grid_mm"], parameters["dvh_in_dose"]) == (2.5, True)
+    parameters = post(client)["parameters"]
+    assert (parameters["dose_grid_mm"], parameters["dvh_in_dose"]) == (None, False)
+
+
 def test_maps_may_stand_in_the_query_as_json(client: TestClient, jobs: JobRepository) -> None:
     query = {"prescription_gy": '{"PTV_7000": 66}', "structures": '{"Larynx": "lx"}'}
     job_id = post(client, params=query)["id"]
@@ -134,15 +145,25 @@ def test_maps_may_stand_in_the_query_as_json(client: TestClient, jobs: JobReposi
     ("query", "part"),
     [
         ({"unknown": "1"}, None),
-        ({"callback_url": "http://x"}, None),
         ({"seed": "x"}, None),
         ({"steps": "0"}, None),
         ({"prescription_gy": "-1"}, None),
         ({"structures": "not json"}, None),
         ({"sampler": "magic"}, None),
+        ({"dose_grid_mm": "0.9"}, None),
+        ({"dose_grid_mm": "10.1"}, None),
+        ({"dose_grid_mm": "nan"}, None),
+        ({"dvh_in_dose": "perhaps"}, None),
         ({"seed": "1"}, '{"seed": 1}'),
         ({}, "not json"),
         ({}, "[]"),
+        ({}, "[" * 30_000),
+        ({}, '{"structures": {"Larynx": "\\ud800"}}'),
+        ({}, '{"\\ud800": 1}'),
+        ({}, '{"prescription_gy": 1e999}'),
+        ({}, '{"prescription_gy": {"PTV_7000": Infinity}}'),
+        ({"prescription_gy": "inf"}, None),
+        ({"prescription_gy": '{"PTV_7000": 1e999}'}, None),
     ],
 )
 def test_wrong_parameters_are_refused_and_nothing_stays(client, tmp_path, query, part) -> None:
@@ -224,9 +245,32 @@ def test_results(client: TestClient, finish) -> None:
     ):
         answer = client.get(links[name])
         assert (answer.text, answer.headers["Content-Type"]) == (text, media_type)
-    for accept, text in (("application/json", "report.json"), ("text/html", "report.html"), ("text/csv", "report.csv")):
-        assert client.get(links["report"], headers={"Accept": accept}).text == text
-    problem(client.get(links["report"], headers={"Accept": "application/pdf"}), 406, "not-acceptable")
+    for accept, text in (
+        ("application/json", "report.json"),
+        ("text/html", "report.html"),
+        ("application/pdf", "report.pdf"),
+        ("text/csv", "report.csv"),
+    ):
+        answer = client.get(links["report"], headers={"Accept": accept})
+        assert (answer.text, answer.headers["Content-Type"].split(";")[0]) == (text, accept)
+    problem(client.get(links["report"], headers={"Accept": "image/png"}), 406, "not-acceptable")
+
+
+def test_the_viewer_s_arrays(client: TestClient, finish, tmp_path: Path) -> None:
+    job = post(client)
+    viewer = job["links"]["viewer"]
+    problem(client.get(viewer), 409, "results-not-ready")
+    finish()
+    # Results of an earlier version have no view, and studies without a dose no reference
+    problem(client.get(viewer), 404, "result-absent")
+    problem(client.get(f"{viewer}/reference"), 404, "result-absent")
+    problem(client.get(f"{viewer}/report"), 422, "parameters-invalid")
+    folder = next((tmp_path / "storage" / job_key(job["id"])).glob("publish-*"))
+    (folder / VIEW).write_text("{}")
+    (folder / VIEW_ARRAYS["ct"]).write_bytes(b"ct")
+    assert client.get(viewer).json() == {}
+    answer = client.get(f"{viewer}/ct")
+    assert (answer.content, answer.headers["Content-Type"]) == (b"ct", "application/gzip")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +281,7 @@ def test_results(client: TestClient, finish) -> None:
         ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
         ("text/csv;q=0.9, application/json;q=0.1", "text/csv"),
         ("application/json;q=0, */*", "text/html"),
+        ("application/pdf, text/html;q=0.9", "application/pdf"),
     ],
 )
 def test_the_form_of_the_report_is_negotiated(accept: str, chosen: str) -> None:
@@ -245,7 +290,7 @@ def test_the_form_of_the_report_is_negotiated(accept: str, chosen: str) -> None:
 
 def test_no_form_suits() -> None:
     with pytest.raises(NotAcceptable):
-        choose_media_type("application/pdf;q=1, image/png, text/html;q=bad")
+        choose_media_type("application/dicom;q=1, image/png, text/html;q=bad")
 
 
 def test_a_failed_job_tells_why(client: TestClient, jobs: JobRepository) -> None:
@@ -354,7 +399,7 @@ def test_list(client: TestClient, clock) -> None:
 
 def events(text: str) -> list[tuple[int, dict[str, object]]]:
     blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
-    return [(int(block["id"]), json.loads(block["data"])) for block in blocks if block]
+    return [(int(block["id"]), json.loads(block["data"])) for block in blocks if "id" in block]
 
 
 def test_events_end_with_the_job_and_can_be_taken_up_again(client: TestClient, jobs: JobRepository, finish) -> None:
@@ -367,10 +412,98 @@ def test_events_end_with_the_job_and_can_be_taken_up_again(client: TestClient, j
         jobs.advance(lease, stage, output=f"{stage}-1")
     answer = client.get(links["events"])
     assert answer.headers["Content-Type"].startswith("text/event-stream")
-    seen = events(answer.text)
-    assert [job["state"] for _, job in seen] == ["succeeded"]
-    again = client.get(links["events"], headers={"Last-Event-ID": str(seen[-1][0])})
-    assert events(again.text) == []
+    assert [job["state"] for _, job in events(answer.text)] == ["succeeded"]
+
+    whole = events(client.get(links["events"], headers={"Last-Event-ID": "0"}).text)
+    assert [number for number, _ in whole] == list(range(1, len(whole) + 1))
+    states = ["queued", "preparing", "preparing", "predicting", "predicting", "publishing", "publishing", "succeeded"]
+    assert [job["state"] for _, job in whole] == states
+    assert [job["progress"]["fraction"] for _, job in whole[:3]] == [0.0, 0.0, 0.025]
+    assert whole[-1][1] == client.get(links["self"]).json()
+
+    later = client.get(links["events"], headers={"Last-Event-ID": "5"})
+    assert events(later.text) == whole[5:]
+    again = client.get(links["events"], headers={"Last-Event-ID": str(whole[-1][0])})
+    assert (again.status_code, again.text) == (204, "")
+
+
+def test_events_come_as_they_happen_with_signs_of_life(client, jobs: JobRepository, monkeypatch) -> None:
+    monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.02)
+    monkeypatch.setattr("service.api.job_routes.KEEP_ALIVE_S", 0.1)
+    links = post(client)["links"]
+    timer = threading.Timer(0.6, lambda: jobs.request_cancel(links["self"].rpartition("/")[2]))
+    timer.start()
+    text = client.get(links["events"]).text
+    timer.join()
+    assert text.startswith("retry: ")
+    assert ": still here\n\n" in text
+    assert text.count("event: job") == 2
+    assert '"state": "cancelled"' in text
+
+
+def test_events_end_when_the_job_is_deleted(client, jobs: JobRepository, monkeypatch) -> None:
+    monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.02)
+    links = post(client)["links"]
+    timer = threading.Timer(0.3, lambda: jobs.purge(links["self"].rpartition("/")[2]))
+    timer.start()
+    assert client.get(links["events"]).text.endswith("event: purged\ndata: {}\n\n")
+    timer.join()
+
+
+def test_a_failed_job_is_done_again_when_asked_for(client: TestClient, jobs: JobRepository, bell) -> None:
+    links = post(client)["links"]
+    problem(client.post(links["requeue"]), 409, "job-not-failed")
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, Fault(code="quarantined", message="given up", stage="prepare"))
+    answer = client.post(links["requeue"])
+    assert (answer.status_code, answer.json()["state"], answer.json()["error"]) == (202, "queued", None)
+    assert bell.rung == [Stage.PREPARE] * 2
+    problem(client.post("/v1/jobs/none/requeue"), 404, "job-not-found")
+
+
+def test_the_same_study_again_is_a_job_of_its_own_that_names_the_first(client: TestClient, clock) -> None:
+    first = post(client)
+    clock.advance(1)
+    for query in ({}, {"priority": 3}, {"model": "tiny"}):
+        assert post(client, params=query)["duplicate_of"] is not None
+    assert post(client, params={"seed": 3})["duplicate_of"] is None
+    assert post(client, b"another")["duplicate_of"] is None
+    assert first["duplicate_of"] is None
+
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
+
+
+def test_without_a_secret_no_call_back_is_promised(client: TestClient, tmp_path: Path) -> None:
+    query = {"callback_url": "https://planning.example/done"}
+    problem(client.post("/v1/jobs", content=b"study", headers=ZIP, params=query), 422, "callback-refused")
+    assert stored_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("https://planning.example/done?x=1", True),
+        ("http://planning.example/done", False),
+        ("http://planning.local/done", True),
+        ("http://10.1.2.3:8080/done", True),
+        ("http://192.168.1.1/", False),
+        ("https://127.0.0.1/", False),
+        ("https://user:word@planning.example/", False),
+        ("https://planning.example/#part", False),
+        ("ftp://planning.example/", False),
+        ("https://", False),
+        ("https://[::1", False),
+        ("https://pla nning.example/", False),
+    ],
+)
+def test_addresses_of_calls_back(make_client, url: str, accepted: bool) -> None:
+    client = make_client(webhook_secrets=SECRET, webhook_allowed="planning.local,10.0.0.0/8")
+    answer = client.post("/v1/jobs", content=b"study", headers=ZIP, params={"callback_url": url})
+    if accepted:
+        assert answer.status_code == 202
+    else:
+        problem(answer, 422, "callback-refused")
 
 
 def test_with_keys_a_key_is_needed(make_client) -> None:
@@ -386,7 +519,10 @@ def test_with_keys_a_key_is_needed(make_client) -> None:
 
 
 def test_without_keys_only_local_names_are_answered(client: TestClient) -> None:
-    assert client.get("/v1/jobs", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("evil.example", "localhost.evil.example", "localhost:x", "[::1"):
+        answer = client.get("/v1/jobs", headers={"Host": host})
+        problem(answer, 400, "host-unknown")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
     for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
         assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
@@ -413,9 +549,12 @@ def test_metrics_models_and_pages(client: TestClient) -> None:
     page = client.get("/")
     assert "Not for treatment decisions" in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    for name in ("page.js", "page.css"):
-        assert client.get(f"/web/{name}").status_code == 200
-    assert client.get("/web/__init__.py").status_code == 404
+    for name in re.findall(r'"/(web/[^"]+)"', page.text):
+        part = client.get(name)
+        assert part.status_code == 200
+        assert client.get(name, headers={"If-None-Match": part.headers["ETag"]}).status_code == 304
+    for name in ("__init__.py", "index.html", "vendor/README.md", "../api/app.py"):
+        assert client.get(f"/web/{name}").status_code == 404
     operation = client.get("/openapi.json").json()["paths"]["/v1/jobs"]["post"]
     assert operation["requestBody"]["required"] is True
     described = {parameter["name"] for parameter in operation["parameters"] if parameter.get("description")}

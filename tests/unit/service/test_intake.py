@@ -1,10 +1,13 @@
 """Uploads and archives: what is taken, what is refused, and that nothing more than allowed is written."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import random
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,14 @@ def test_the_digest_does_not_depend_on_the_wrapping(tmp_path: Path) -> None:
     assert set(digests) == {hashlib.sha256(hashlib.sha256(b"PK").hexdigest().encode()).hexdigest()}
 
 
+def test_the_first_of_several_headers_of_a_name_counts(tmp_path: Path) -> None:
+    one = part(b"one", "files").replace(
+        b"Content-Type", b'content-disposition: form-data; name="other"\r\nContent-Type'
+    )
+    receive(tmp_path, FORM, one + b"--cut--")
+    assert contents(tmp_path) == [b"one"]
+
+
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/octet-stream", "multipart/related"])
 def test_other_types_are_refused(tmp_path: Path, content_type: str) -> None:
     with pytest.raises(MediaTypeError):
@@ -90,6 +101,12 @@ def test_other_types_are_refused(tmp_path: Path, content_type: str) -> None:
         (FORM, part(b"{}", "parameters") + part(b"{}", "parameters") + b"--cut--", "body-invalid"),
         ("multipart/form-data", b"--cut--", "body-invalid"),
         (RELATED, b"--cut\r\nbad header\r\n\r\nx\r\n--cut--", "body-invalid"),
+        # Parameters of RFC 2231, which forms must not have, in ways that confuse programs that read them
+        ("multipart/form-data; boundary*=utf-8''cut; boundary*0=cut", b"--cut--", "body-invalid"),
+        ("multipart/form-data; boundary*=utf-8''%E2%82%AC", b"--cut--", "body-invalid"),
+        (f"multipart/form-data; boundary*{'9' * 5000}=cut", b"--cut--", "body-invalid"),
+        (f"multipart/form-data; boundary={'c' * 5000}", b"--cut--", "body-invalid"),
+        (FORM, b"--cut\r\nContent-Disposition: form-data; name*0=x; name*=y\r\n\r\nx\r\n--cut--", "body-invalid"),
     ],
 )
 def test_broken_bodies_are_refused(tmp_path: Path, content_type: str, body: bytes, code: str) -> None:
@@ -181,9 +198,20 @@ def encrypted(path: Path) -> Path:
     return path
 
 
+def damaged_in_another_packing(path: Path, method: int) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a", random.Random(1).randbytes(5000))
+    body = bytearray(path.read_bytes())
+    body[40:80] = b"\xff" * 40
+    path.write_bytes(body)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
+        (partial(damaged_in_another_packing, method=zipfile.ZIP_BZIP2), "archive-invalid"),
+        (partial(damaged_in_another_packing, method=zipfile.ZIP_LZMA), "archive-invalid"),
         (too_many, "too-many-files"),
         (too_large, "archive-too-large"),
         (lying, "archive-invalid"),
@@ -198,6 +226,15 @@ def test_hostile_archives_are_refused(tmp_path: Path, make: Callable[[Path], Pat
         unpack(make(tmp_path / "a.zip"), tmp_path, LIMITS)
     assert error.value.rule == code
     assert sum(path.stat().st_size for path in tmp_path.glob("*.dcm")) <= LIMITS.max_expanded_bytes
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(archive_module, "_expand", full)
+    with pytest.raises(OSError, match="no space"):
+        unpack(make_archive(tmp_path / "a.zip", {"a": b"x"}), tmp_path, LIMITS)
 
 
 def test_the_ratio_counts_beyond_what_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,27 @@
 """A stage under a lease: every way in which it can end, and what the database says afterwards."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from model.errors import Cancelled, DeviceError, PredictionError, StudyError
-from service.jobs.job import Job, Progress
+from service.jobs.job import Fault, Job, Progress
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage, State
+from service.settings import Settings
 from service.storage.folders import LocalStorage
-from service.storage.layout import job_key
+from service.storage.layout import job_key, tidy
+from service.worker.celery_app import create_celery
 from service.worker.lifecycle import StageRunner
 from service.worker.reaper import Reaper
+from service.worker.retention import Retention
+from service.worker.rounds import Round
 
 
 class FakePipeline:
@@ -169,10 +176,12 @@ def test_the_reaper_rings_and_sweeps(jobs: JobRepository, storage: LocalStorage,
     for job_id in (kept, "0" * 32):
         with storage.writing(job_key(job_id, "study")) as folder:
             (folder / "file").touch()
-    reaper = Reaper(jobs, storage, bell, worker="w", every_s=1, ring_again_s=60, abandoned_s=-1)
-    clock.advance(61)
-    reaper.look(ring_again_s=60)
-    assert bell.rung == [Stage.PREPARE]
+    reaper = Reaper(jobs, storage, bell, worker="w", ring_again_s=60, abandoned_s=-1)
+    # At first for all that wait, then for what waits for long
+    for waited_s, rung in ((1, 1), (1, 1), (61, 2)):
+        clock.advance(waited_s)
+        reaper.look()
+        assert bell.rung == [Stage.PREPARE] * rung
     assert jobs.workers_alive(30) == 1
     reaper.sweep()
     assert storage.children("jobs") == [kept]
@@ -186,5 +195,89 @@ def test_the_reaper_tidies_for_a_worker_killed_just_after_the_end(
         run(lambda progress, cancelled: None, stage=stage)
     with storage.writing(job_key(job_id, "predict-2")) as folder:
         (folder / "file").touch()
-    Reaper(jobs, storage, bell, worker="w", every_s=1, ring_again_s=60, abandoned_s=-1).sweep()
+    Reaper(jobs, storage, bell, worker="w", ring_again_s=60, abandoned_s=-1).sweep()
     assert storage.children(job_key(job_id)) == ["publish-3"]
+
+
+def test_a_database_that_restarts_at_the_end_of_a_stage_does_not_cost_the_stage(
+    run, jobs: JobRepository, add_job, monkeypatch
+) -> None:
+    job_id = add_job().id
+    advance, answers = jobs.advance, [OperationalError("x", {}, Exception()), InterfaceError("x", {}, Exception())]
+
+    def fail_first(*arguments, **more):
+        if answers:
+            raise answers.pop()
+        return advance(*arguments, **more)
+
+    monkeypatch.setattr(jobs, "advance", fail_first)
+    run(lambda progress, cancelled: None)
+    assert jobs.get(job_id).state is State.PREDICTING
+    assert jobs.get(job_id).outputs == {"prepare": "prepare-1"}
+
+
+def test_what_a_requeued_job_makes_is_not_tidied_with_what_it_had_made(jobs, storage: LocalStorage, add_job) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, Fault(code="internal", message="", stage="prepare"))
+    for name in ("study", "prepare-1", "prepare-2"):
+        with storage.writing(job_key(job_id, name)) as folder:
+            (folder / "file").touch()
+    jobs.requeue(job_id)
+    tidy(storage, job_id, keep=None, token=lease.token)
+    assert storage.children(job_key(job_id)) == ["prepare-2", "study"]
+
+
+def test_a_worker_loads_no_torch_before_it_forks() -> None:
+    code = "import sys, service.worker.start, service.cli.serve; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_broker_and_tasks_agree_on_times_and_on_messages_of_lost_workers(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, broker_url="redis://nowhere:1/0", hard_limit_s=7200)
+    conf = create_celery(settings).conf
+    assert conf.task_time_limit == 7200 < conf.broker_transport_options["visibility_timeout"]
+    assert conf.task_acks_late is conf.task_reject_on_worker_lost is True
+    assert conf.worker_prefetch_multiplier == 1
+
+
+class TestRetention:
+    @pytest.fixture
+    def ended(self, jobs: JobRepository, storage: LocalStorage, add_job, clock) -> list[str]:
+        """Three jobs that ended a day after each other, and one that waits."""
+        ids = [add_job().id for _ in range(4)]
+        for job_id in ids:
+            with storage.writing(job_key(job_id, "study")) as folder:
+                (folder / "file").touch()
+        for job_id in ids[:3]:
+            clock.advance(86400)
+            jobs.request_cancel(job_id)
+        return ids
+
+    def test_by_age(self, jobs, storage, ended: list[str]) -> None:
+        Retention(jobs, storage, days=1.5, min_free_bytes=0).look()
+        assert storage.children("jobs") == sorted(ended[1:])
+        assert jobs.is_purged(ended[0])
+
+    def test_by_space_the_eldest_first_and_no_more_than_needed(
+        self, jobs, storage, ended: list[str], monkeypatch
+    ) -> None:
+        monkeypatch.setattr(storage, "free_bytes", lambda: 100 * (5 - len(storage.children("jobs"))))
+        Retention(jobs, storage, days=0, min_free_bytes=300).look()
+        assert storage.children("jobs") == sorted(ended[2:])
+        Retention(jobs, storage, days=0, min_free_bytes=10**9).look()
+        assert storage.children("jobs") == [ended[3]]
+
+    def test_not_at_all(self, jobs, storage, ended: list[str]) -> None:
+        Retention(jobs, storage, days=0, min_free_bytes=0).look()
+        assert storage.children("jobs") == sorted(ended)
+
+
+def test_a_round_that_fails_is_put_off() -> None:
+    def fail() -> None:
+        raise OperationalError("x", {}, Exception())
+
+    Round(fail, 1.0).go()
+    with pytest.raises(ZeroDivisionError):
+        Round(lambda: 1 // 0, 1.0).go()

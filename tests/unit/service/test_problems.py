@@ -36,6 +36,7 @@ def test_the_whole_tree_has_codes_and_only_our_own_faults_are_5xx() -> None:
         "CheckpointError",
         "DatasetError",
         "DeviceError",
+        "GoalsError",
         "JobFailed",
         "LeaseLost",
         "PredictionError",

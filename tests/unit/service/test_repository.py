@@ -3,13 +3,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, delete
 
-from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError
+from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError, RequeueRefused
 from service.jobs.job import Examination, Fault, Job, Parameters, Progress
 from service.jobs.repository import JobRepository, Standing
 from service.jobs.states import Stage, State
-from service.jobs.tables import SchemaError, connect
+from service.jobs.tables import EventRow
+
+pytestmark = pytest.mark.every_database
 
 AddJob = Callable[..., Job]
 FAULT = Fault(code="internal", message="an unexpected error", stage="prepare")
@@ -205,26 +207,19 @@ def test_a_failed_job_keeps_its_error(jobs: JobRepository, add_job: AddJob) -> N
     assert jobs.get(job_id).error == FAULT
 
 
-def test_a_purged_job_leaves_only_that_it_was(jobs: JobRepository, add_job: AddJob, tmp_path: Path) -> None:
+def test_a_purged_job_leaves_only_that_it_was(
+    jobs: JobRepository, add_job: AddJob, engine: Engine, tmp_path: Path
+) -> None:
     job = add_job(structures={"Larynx": "CANARY"})
-    assert b"CANARY" in everything_in(tmp_path)
     jobs.purge(job.id)
-    with pytest.raises(JobPurged):
-        jobs.get(job.id)
-    with pytest.raises(JobPurged):
-        jobs.request_cancel(job.id)
+    for act in (jobs.get, jobs.request_cancel, jobs.requeue, jobs.purge, lambda job_id: jobs.events(job_id, 0)):
+        with pytest.raises(JobPurged):
+            act(job.id)
     assert jobs.page(state=None, limit=10, cursor=None) == ([], None)
     assert jobs.forgotten([job.id, "unknown"]) == [job.id, "unknown"]
-    assert b"CANARY" not in everything_in(tmp_path)
-
-
-def everything_in(folder: Path) -> bytes:
-    """Bytes of the database once its log is written back."""
-    engine = connect(f"sqlite:///{folder / 'jobs.sqlite'}")
-    with engine.connect() as connection:
-        connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    # On SQLite it is gone at once, from the write-ahead log too; PostgreSQL's own vacuum comes later
     engine.dispose()
-    return b"".join(path.read_bytes() for path in folder.glob("jobs.sqlite*"))
+    assert b"CANARY" not in b"".join(path.read_bytes() for path in tmp_path.glob("jobs.sqlite*"))
 
 
 def test_the_worker_of_a_purged_job_is_stopped(jobs: JobRepository, add_job: AddJob) -> None:
@@ -290,11 +285,93 @@ def test_eta_follows_the_predict_stage(jobs: JobRepository, add_job: AddJob, clo
     assert job.remaining_s(clock()) == pytest.approx(10)
 
 
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'old.sqlite'}"
-    engine = connect(url)
+def test_a_failed_job_can_be_done_again_from_its_beginning(jobs: JobRepository, add_job: AddJob) -> None:
+    job = add_job()
+    finish(jobs, stages=1)
+    _, lease = jobs.claim(Stage.PREDICT, "w")
+    jobs.fail(lease, FAULT)
+    again = jobs.requeue(job.id)
+    assert (again.state, again.error, again.attempts, again.outputs) == (State.QUEUED, None, 0, {})
+    assert (again.started_at, again.finished_at, again.warnings) == (None, None, ("a warning",))
+    assert again.revision > job.revision
+    # Its tokens go on growing, so that nothing of the first life counts in the second
+    assert jobs.claim(Stage.PREPARE, "w")[1].token == lease.token + 1
+    with pytest.raises(LeaseLost):
+        jobs.fail(lease, FAULT)
+
+
+def test_only_a_failed_job_can_be_done_again(jobs: JobRepository, add_job: AddJob) -> None:
+    waiting, cancelled = add_job().id, add_job().id
+    jobs.request_cancel(cancelled)
+    for job_id in (waiting, cancelled):
+        with pytest.raises(RequeueRefused):
+            jobs.requeue(job_id)
+    finish(jobs)
+    with pytest.raises(RequeueRefused):
+        jobs.requeue(waiting)
+
+
+def test_the_same_study_again_is_another_job_that_names_the_first(
+    jobs: JobRepository, examination: Examination, clock
+) -> None:
+    def post(job_id: str, fingerprint: str) -> Job:
+        clock.advance(1)
+        return jobs.add(job_id, Parameters(), examination, content_sha256="c", fingerprint=fingerprint)
+
+    assert post("a", "same").duplicate_of is None
+    assert post("b", "other").duplicate_of is None
+    assert post("c", "same").duplicate_of == "a"
+    assert post("d", "same").duplicate_of == "c"
+    jobs.request_cancel("d")
+    jobs.purge("c")
+    assert post("e", "same").duplicate_of == "a"
+    assert jobs.get("e").duplicate_of == "a"
+    assert post("f", "").duplicate_of is None
+
+
+def test_every_change_is_an_event_that_can_be_read_again(jobs: JobRepository, add_job: AddJob) -> None:
+    job = add_job()
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    for progress in (Progress(0.5, 0, 10), Progress(0.5, 0, 10), Progress(0.75, 0, 10)):
+        jobs.report(lease, progress)
+    jobs.fail(lease, FAULT)
+    jobs.requeue(job.id)
+    jobs.request_cancel(job.id)
+    events = jobs.events(job.id, 0)
+    seen = [(event.revision, event.state.value, event.progress.fraction) for event in events]
+    assert seen == [
+        (1, "queued", 0.0),
+        (2, "preparing", 0.0),
+        (3, "preparing", 0.5),
+        (4, "preparing", 0.75),
+        (5, "failed", 0.75),
+        (6, "queued", 0.0),
+        (7, "cancelled", 0.0),
+    ]
+    assert [event.error for event in events if event.error] == [FAULT]
+    assert jobs.events(job.id, None) == [jobs.get(job.id)] == events[-1:]
+    assert [event.revision for event in jobs.events(job.id, 5)] == [6, 7]
+    assert jobs.events(job.id, 7) == []
+    with pytest.raises(JobNotFound):
+        jobs.events("absent", None)
+
+
+def test_a_job_without_events_is_told_as_it_is(jobs: JobRepository, add_job: AddJob, engine) -> None:
+    job = add_job()
     with engine.begin() as connection:
-        connection.execute(text("UPDATE schema_version SET version = 0"))
-    engine.dispose()
-    with pytest.raises(SchemaError):
-        connect(url)
+        connection.execute(delete(EventRow))
+    assert jobs.events(job.id, None) == jobs.events(job.id, 0) == [job]
+    assert jobs.events(job.id, 1) == []
+
+
+def test_the_eldest_ended_jobs(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    first, second, running = (add_job().id for _ in range(3))
+    for job_id in (second, first):
+        clock.advance(10)
+        jobs.request_cancel(job_id)
+    assert jobs.eldest_ended(limit=9) == [second, first]
+    assert jobs.eldest_ended(limit=1) == [second]
+    assert jobs.eldest_ended(before=clock(), limit=9) == [second]
+    assert [jobs.retire(job_id) for job_id in (second, second, running, "absent")] == [True, False, False, False]
+    assert jobs.is_purged(second)
+    assert not jobs.is_purged(running)

@@ -45,10 +45,26 @@ def test_local_addresses_need_none(host: str) -> None:
 
 def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = Settings.load(
-        data_dir=tmp_path, model_dirs=(tmp_path / "a", tmp_path / "b"), api_keys=f"{KEY}, {KEY}2", lease_s=9
-    )
+        data_dir=tmp_path, model_dirs=(tmp_path / "a", tmp_path / "b"), api_keys=f"{KEY}, {KEY}2", lease_s=9,
+        webhook_secrets="whsec_" + "c2Vj" * 8, webhook_allowed="planning.local, 10.0.0.0/8",
+    )  # fmt: skip
     monkeypatch.setattr("os.environ", settings.environment())
     assert Settings.load() == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"webhook_secrets": "whsec_c2hvcnQ="}, "24 to 64 bytes"),
+        ({"webhook_secrets": "no base64!"}, "24 to 64 bytes"),
+        ({"webhook_allowed": "10.0.0.0/33"}, "10.0.0.0/33"),
+        ({"database_url": "mysql://somewhere/jobs"}, "must be one of"),
+        ({"retention_days": -1}, "greater than or equal"),
+    ],
+)
+def test_settings_that_cannot_be_used(given: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        Settings.load(**given)
 
 
 def test_redis_waits_longer_than_any_task() -> None:

@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
 
 from model.dicom.ct import decode_hu, group_series, order_slices
@@ -110,6 +111,8 @@ def move(index: int, z: float) -> Callable:
         ("geometry-missing", put(2, "PixelSpacing", [0, 1.5])),
         ("geometry-missing", put(2, "Rows", 0)),
         ("rescale-missing", put(2, "RescaleSlope", None)),
+        ("rescale-missing", put(2, "RescaleIntercept", None)),
+        ("rescale-missing", put(2, "RescaleType", "ED")),
         ("multi-frame-ct", put(2, "NumberOfFrames", 2)),
         ("too-large", lambda study: [setattr(study.ct[0], keyword, 60000) for keyword in ("Rows", "Columns")]),
         ("pixel-format", put(2, "SamplesPerPixel", 3)),
@@ -124,6 +127,34 @@ def test_broken_rule_is_named(empty_study, rule: str, spoil: Callable) -> None:
     with pytest.raises(StudyError) as raised:
         read(empty_study)
     assert raised.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ImagePositionPatient", None),
+        ("ImageOrientationPatient", list(HFP)),
+        ("PixelSpacing", [2, 2]),
+        ("RescaleSlope", None),
+        ("RescaleType", "EDW"),
+        ("NumberOfFrames", 2),
+        ("SamplesPerPixel", 3),
+        ("Rows", 80),
+    ],
+)
+def test_refusal_names_the_slice(empty_study, keyword: str, value: object) -> None:
+    empty_study.add_ct()
+    setattr(empty_study.ct[2], keyword, value)
+    with pytest.raises(StudyError) as raised:
+        read(empty_study)
+    assert raised.value.details["object"] == empty_study.ct[2].SOPInstanceUID
+
+
+@pytest.mark.parametrize("kind", ["HU", "US", "HU_MOD", ""])
+def test_hounsfield_units_by_any_name(empty_study, kind: str) -> None:
+    for dataset in empty_study.add_ct():
+        dataset.RescaleType = kind
+    assert read(empty_study)[1].shape == (6, 8, 10)
 
 
 def test_oblique_slices_are_refused(empty_study) -> None:
@@ -170,6 +201,19 @@ def test_compressed_image_larger_than_its_header_is_not_decoded(empty_study) -> 
         decode_hu([file.path for file in files], grid)
     assert raised.value.rule == "pixel-format"
     assert "(64, 64)" in raised.value.message
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+def test_compressed_image_that_ends_too_early(empty_study, syntax) -> None:
+    empty_study.add_ct(stored=np.random.default_rng(0).integers(-1000, 2000, (2, 40, 48)).astype(np.int16))
+    for dataset in empty_study.ct:
+        dataset.compress(syntax, generate_instance_uid=False)
+        (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+        dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    files, grid = read(empty_study)
+    with pytest.raises(StudyError) as raised:
+        decode_hu([file.path for file in files], grid)
+    assert raised.value.rule == "pixel-format"
 
 
 def test_transfer_syntax_without_decoder(empty_study) -> None:

@@ -1,4 +1,6 @@
 import gzip
+import io
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from model.dicom import files
-from model.dicom.files import read_file, read_headers
+from model.dicom.files import read_file, read_headers, reading
 from model.errors import StudyError
 
 
@@ -27,6 +29,26 @@ def test_other_files_are_not_dicom(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(StudyError) as raised:
         read_headers([path])
     assert raised.value.rule == "nothing-readable"
+
+
+@pytest.mark.parametrize("wrap", [gzip.compress, lambda content: str(dcmread(io.BytesIO(content))).encode()])
+def test_packed_or_dumped_dicom_is_not_dicom(study, wrap) -> None:
+    """The reader takes both for a data set without preamble."""
+    path = study.write()[6]
+    path.write_bytes(wrap(path.read_bytes()))
+    with pytest.raises(StudyError) as raised:
+        read_headers([path])
+    assert raised.value.rule == "nothing-readable"
+
+
+def test_refusal_tells_which_file(study) -> None:
+    paths = study.write()
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(content[: len(content) // 4])
+    with pytest.raises(StudyError, match=r"^file 3 of 7: ") as raised:
+        read_headers(paths)
+    assert raised.value.rule == "damaged-file"
+    assert raised.value.details["file"] == 3
 
 
 def test_other_files_are_counted(study, tmp_path: Path) -> None:
@@ -54,6 +76,44 @@ def test_truncated_header_is_damage(study, kept: float) -> None:
     with pytest.raises(StudyError) as raised:
         read_headers([path])
     assert raised.value.rule == "damaged-file"
+
+
+class Panic(BaseException):
+    """As decoders in Rust raise it."""
+
+
+def test_a_decoder_that_panics_is_the_files_fault() -> None:
+    with pytest.raises(StudyError, match=r"a slice cannot be read \(Panic\)"), reading("a slice"):
+        raise Panic("index out of bounds")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_a_wish_to_stop_is_no_damage(error: type[BaseException]) -> None:
+    with pytest.raises(error), reading("a slice"):
+        raise error
+
+
+def test_no_room_is_made_for_what_only_a_length_promises(study) -> None:
+    path = study.write()[6]
+    content = path.read_bytes()
+    # A private element of nearly four gigabytes
+    path.write_bytes(content + b"\x09\x40\x01\x10OB\0\0\xfe\xff\xff\xff" + b"short")
+    tracemalloc.start()
+    with pytest.raises(StudyError, match="declares 4294967294 bytes, 5 are there"):
+        read_file(path, pixels=True)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_what_a_wrong_length_swallows_is_not_shown(study) -> None:
+    path = study.write()[6]
+    content = path.read_bytes()
+    place = content.index(b"\x08\0\x16\0UI")
+    # The class then holds all that follows, the patient's name among it
+    path.write_bytes(content[:place] + b"\x08\0\x16\0UN\0\0\xfe\xff\xff\x7f" + content[place + 8 :])
+    with pytest.raises(StudyError, match="an object of class unknown ends too early") as raised:
+        read_file(path, pixels=False)
+    assert len(raised.value.message) < 200
 
 
 def test_fault_of_the_disk_is_not_the_studys(tmp_path: Path) -> None:

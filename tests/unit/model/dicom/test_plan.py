@@ -3,7 +3,9 @@ import pytest
 from pydicom import Dataset
 
 from model.case import Beam
-from model.dicom.plan import as_head_first_supine, read_plan
+from model.dicom.plan import as_head_first_supine, from_head_first_supine, read_plan
+from model.dicom.rules import Rule
+from model.errors import StudyError
 
 
 def dose_reference(**values: object) -> Dataset:
@@ -61,12 +63,39 @@ def test_empty_plan() -> None:
     assert (summary.target_dose_gy, summary.highest_dose_gy, summary.beams) == ({}, None, ())
 
 
-def test_beams_of_a_decubitus_plan_are_left_out() -> None:
+def test_turned_couch_under_a_patient_on_the_side_leaves_the_beam_out() -> None:
     plan = Dataset()
     plan.BeamSequence = [beam(40)]
     summary = read_plan(plan, "HFDR")
     assert summary.beams == ()
     assert len(summary.warnings) == 1
+
+
+def test_position_of_a_beam_is_that_of_its_own_setup() -> None:
+    plan = Dataset()
+    plan.PatientSetupSequence = [
+        dose_reference(PatientSetupNumber=1, PatientPosition="HFS"),
+        dose_reference(PatientSetupNumber=2, PatientPosition="FFS"),
+    ]
+    plan.BeamSequence = [beam(40, ReferencedPatientSetupNumber=2), beam(40, ReferencedPatientSetupNumber=1), beam(40)]
+    assert [b.gantry_deg for b in read_plan(plan, "HFP").beams] == [(320,), (40,), (40,)]
+
+
+def test_position_that_nothing_states_is_assumed_and_said() -> None:
+    plan = Dataset()
+    plan.BeamSequence = [beam(40)]
+    summary = read_plan(plan, "on the table")
+    assert summary.beams[0].gantry_deg == (40,)
+    assert "head first, supine was assumed" in summary.warnings[0]
+
+
+@pytest.mark.parametrize("position", ["LFS", "AFDR"])
+def test_patient_across_the_couch_is_refused(position: str) -> None:
+    plan = Dataset()
+    plan.BeamSequence = [beam(40)]
+    with pytest.raises(StudyError) as error:
+        read_plan(plan, position)
+    assert error.value.rule == Rule.PATIENT_POSITION
 
 
 def turn(axis: int, degrees: float) -> np.ndarray:
@@ -84,20 +113,38 @@ def direction_in_patient(item: Beam, lying: np.ndarray) -> np.ndarray:
     return lying.T @ turn(2, item.couch_deg).T @ source
 
 
+LYING = {
+    "HFS": np.eye(3),
+    "HFP": turn(1, 180),
+    "HFDR": turn(1, -90),
+    "HFDL": turn(1, 90),
+    "FFS": turn(2, 180),
+    "FFP": turn(2, 180) @ turn(1, 180),
+    "FFDR": turn(2, 180) @ turn(1, -90),
+    "FFDL": turn(2, 180) @ turn(1, 90),
+}
+"""From axes to the patient's left, head and anterior to the room's."""
+
+
 @pytest.mark.parametrize(
-    ("position", "lying"),
-    [
-        ("HFS", np.eye(3)),
-        ("HFP", turn(1, 180)),
-        ("FFS", turn(2, 180)),
-        ("FFP", turn(2, 180) @ turn(1, 180)),
-    ],
+    ("position", "down"),
+    [("S", (0, 0, -1)), ("P", (0, 0, 1)), ("DR", (-1, 0, 0)), ("DL", (1, 0, 0))],
 )
+def test_patient_lies_on_the_side_that_the_position_names(position: str, down: tuple[int, ...]) -> None:
+    """Back, belly, right and left side: DICOM PS3.3 C.7.3.1.1.2."""
+    assert np.allclose(LYING["HF" + position] @ down, (0, 0, -1))
+    assert np.allclose(LYING["FF" + position] @ down, (0, 0, -1))
+
+
+@pytest.mark.parametrize("position", LYING)
 @pytest.mark.parametrize("gantry", [0, 40, 170, 260])
 @pytest.mark.parametrize("couch", [0, 15, 345])
-def test_beam_enters_the_patient_where_the_plan_says(position: str, lying: np.ndarray, gantry: int, couch: int) -> None:
+def test_beam_enters_the_patient_where_the_plan_says(position: str, gantry: int, couch: int) -> None:
     planned = Beam((float(gantry),), couch_deg=float(couch))
     turned = as_head_first_supine(planned, position)
+    if couch and "D" in position:
+        assert turned is None
+        return
     assert turned is not None
-    assert np.allclose(direction_in_patient(turned, np.eye(3)), direction_in_patient(planned, lying))
-    assert as_head_first_supine(turned, position) == planned
+    assert np.allclose(direction_in_patient(turned, np.eye(3)), direction_in_patient(planned, LYING[position]))
+    assert from_head_first_supine(turned, position) == planned

@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import permutations, product
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
 from model.case import VoxelGrid
-from model.dicom.rasterise import fill, rasterise
+from model.dicom import rasterise as rasterise_module
+from model.dicom.rasterise import SAMPLES, fill, rasterise, sample
 
 GRID = VoxelGrid(shape=(6, 8, 10), spacing_mm=(3.0, 2.0, 1.5), origin_mm=(-7.0, -5.0, 20.0))
 
@@ -95,8 +97,125 @@ def test_structure_in_two_pieces_keeps_its_gap() -> None:
     assert list(mask.any(axis=(1, 2))) == [True, True, False, False, True, True]
 
 
+def test_structure_drawn_between_the_slices_keeps_its_place() -> None:
+    # Slabs from 20.5 to 32.5 mm: centres at 23, 26, 29 and 32
+    mask = rasterise([box(-6, 6, -4, 4, z) for z in (22, 25, 28, 31)], GRID)
+    assert list(mask.any(axis=(1, 2))) == [False, True, True, True, True, False]
+
+
+def test_structure_drawn_on_finer_slices_ends_where_they_end() -> None:
+    # Contours at 24 to 28 mm stand for 23.5 to 28.5 mm, not for half a slice of the CT more at either end
+    contours = [box(-6, 6, -4, 4, z) for z in (24, 25, 26, 27, 28)]
+    assert list(rasterise(contours, GRID).any(axis=(1, 2))) == [False, False, True, False, False, False]
+    points = sample(contours, GRID)
+    assert points is not None
+    assert len(points.indices) * points.volume_cc == pytest.approx(12 * 8 * 5 / 1000)
+
+
+def test_contours_of_unequal_distances_leave_no_gap() -> None:
+    # 20.0 to 24.4 mm is less than one and a half slices, 24.4 to 29.0 mm is more
+    mask = rasterise([box(-6, 6, -4, 4, z) for z in (20, 24.4, 29, 32)], GRID)
+    assert list(mask.any(axis=(1, 2))) == [True, True, False, True, True, False]
+
+
+def test_nested_structures_know_nothing_of_each_other() -> None:
+    outer, inner = [box(-7, 6, -5, 9, 26)], [box(-3, 3, -1, 5, 26)]
+    assert (rasterise(inner, GRID) <= rasterise(outer, GRID)).all()
+    ring = rasterise(outer + inner, GRID)
+    assert (ring == rasterise(outer, GRID) & ~rasterise(inner, GRID)).all()
+
+
 def test_no_contours_no_voxels() -> None:
     assert not rasterise([], GRID).any()
+    assert sample([], GRID) is None
+
+
+def test_a_structure_between_voxel_centres_is_sampled() -> None:
+    # A tenth of a voxel
+    contours = [box(-6.9, -6.0, -4.9, -3.9, 26)]
+    assert not rasterise(contours, GRID).any()
+    points = sample(contours, GRID)
+    assert points is not None
+    # A box is the worst case: each of its faces may miss a layer of about fifty
+    assert len(points.indices) * points.volume_cc == pytest.approx(0.9 * 1.0 * 3 / 1000, rel=0.05)
+    low, high = points.indices.min(axis=0), points.indices.max(axis=0)
+    assert np.allclose(GRID.points_mm(low), (-6.9, -4.9, 24.5), atol=0.1)
+    assert np.allclose(GRID.points_mm(high), (-6.0, -3.9, 27.5), atol=0.1)
+
+
+def test_samples_include_the_voxel_centres_inside() -> None:
+    contours = [box(-4.2, 3.1, -2.3, 6.6, z) for z in (23, 26, 29)]
+    points = sample(contours, GRID)
+    assert points is not None
+    assert SAMPLES * 0.8 < len(points.indices) < 3 * SAMPLES
+    assert len(np.unique(points.indices, axis=0)) == len(points.indices)
+    whole = points.indices[np.abs(points.indices - np.rint(points.indices)).max(axis=1) < 1e-4]
+    found = np.zeros(GRID.shape, bool)
+    found[tuple(np.rint(whole).astype(int).T)] = True
+    assert (found == rasterise(contours, GRID)).all()
+
+
+def test_samples_lie_in_holes_no_more_than_voxels_do() -> None:
+    outer, inner = [box(-6, 6, -4, 8, 26)], [box(-3, 3, -1, 5, 26)]
+    points = sample(outer + inner, GRID)
+    assert points is not None
+    x, y, _ = GRID.points_mm(points.indices).T
+    assert not ((np.abs(x) < 2.99) & (np.abs(y - 2) < 2.99)).any()
+    assert len(x) * points.volume_cc == pytest.approx((12 * 12 - 6 * 6) * 3 / 1000, rel=0.02)
+
+
+def test_what_lies_beyond_the_grid_is_not_sampled() -> None:
+    points = sample([box(-30, 6.5, -4, 4, 20)], GRID)
+    assert points is not None
+    assert points.indices.min() >= -0.5
+    assert sample([box(-30, -20, -4, 4, 20)], GRID) is None
+
+
+def test_a_structure_of_many_voxels_needs_no_samples() -> None:
+    grid = VoxelGrid(shape=(40, 60, 60), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
+    contours = [box(5, 55, 5, 55, z) for z in range(5, 30)]
+    assert rasterise(contours, grid).sum() >= SAMPLES
+    assert sample(contours, grid) is None
+
+
+def zigzag(corners: int) -> NDArray[np.float64]:
+    """Up and down over all rows, in steps to the left and right."""
+    x = np.tile([-6.0, 4.0, -1.3, 5.2, 2.2], corners // 5)
+    y = np.resize([-6.0, 9.0], x.size)
+    return np.stack([x, y, np.full(x.size, 20.0)], axis=1)
+
+
+def test_crossings_may_come_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    contours = [zigzag(55), box(-4, 3, -3, 6, 20), box(-4, 3, -3, 6, 26)]
+    whole = rasterise(contours, GRID)
+    assert 0 < whole[0].sum() < whole[0].size
+    for size in (1, 7, 100):
+        monkeypatch.setattr(rasterise_module, "CROSSINGS_AT_ONCE", size)
+        assert (rasterise(contours, GRID) == whole).all()
+
+
+def test_memory_does_not_grow_with_the_crossings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rasterise_module, "CROSSINGS_AT_ONCE", 2**15)
+    contour = zigzag(200_000)
+    tracemalloc.start()
+    rasterise([contour], GRID)
+    # A million crossings would take many times as much as the contour
+    assert tracemalloc.get_traced_memory()[1] < 12 * contour.nbytes
+    tracemalloc.stop()
+
+
+def test_what_goes_up_and_down_without_end_is_not_sampled() -> None:
+    assert sample([zigzag(55)], GRID) is not None
+    assert sample([zigzag(100_055)], GRID) is None
+
+
+def test_a_line_has_no_samples() -> None:
+    line = np.array([(0, 0, 26), (3, 2, 26), (6, 4, 26)])
+    assert sample([line], GRID) is None
+    # Nor does a speck of a micrometre, and it does not take ages
+    assert sample([np.array([(0, 0, 26), (1e-3, 0, 26), (0, 1e-3, 26)])], GRID) is None
+    # Even-odd: what is drawn twice is not there
+    assert sample([box(-6, 6, -4, 4, 26)] * 2, GRID) is None
 
 
 AXES = np.array(GRID.axes)

@@ -8,14 +8,18 @@ from pydicom import Dataset
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     RTIonPlanStorage,
+    SecondaryCaptureImageStorage,
     generate_uid,
 )
 
 from model.case import EXTERNAL, Prescription
-from model.dicom import Rule, StructureChoice, build_case, read_study
+from model.dicom import Rule, StructureChoice, build_case, check_choice, read_study
 from model.dicom.study import Study
 from model.errors import StudyError
 
@@ -106,6 +110,11 @@ def test_unneeded_objects_are_left_out_with_a_warning(study) -> None:
         ("unsupported-modality", MRImageStorage, "MR"),
         ("unsupported-modality", PositronEmissionTomographyImageStorage, "PT"),
         ("unsupported-modality", CTImageStorage, "PT"),
+        ("unsupported-modality", CTImageStorage, "MR"),
+        ("unsupported-modality", EnhancedMRImageStorage, "MR"),
+        ("unsupported-modality", EnhancedPETImageStorage, "PT"),
+        ("unsupported-modality", SecondaryCaptureImageStorage, "MR"),
+        ("multi-frame-ct", LegacyConvertedEnhancedCTImageStorage, "CT"),
         ("no-ct", RTIonPlanStorage, "RTPLAN"),
     ],
 )
@@ -171,6 +180,90 @@ def test_duplicate_roi_number(study) -> None:
     assert refusal(study) == "duplicate-roi-number"
 
 
+def roi_contour(study, number: int) -> Dataset:
+    (found,) = (c for c in study.structure_set.ROIContourSequence if c.ReferencedROINumber == number)
+    return found
+
+
+@pytest.mark.parametrize("spoil", [lambda item: delattr(item, "ContourSequence"), lambda item: item.clear()])
+def test_roi_without_contour_sequence(study, spoil: Callable) -> None:
+    item = roi_contour(study, 2)
+    spoil(item)
+    item.ReferencedROINumber = 2
+    assert [roi.contour_count for roi in read(study).rois] == [3, 0, 0]
+
+
+def test_roi_dropped_from_the_contours_does_not_shift_the_others(study) -> None:
+    """As many items as ROIs would be there again, in another order, with one that belongs to none."""
+    stray = copy.deepcopy(roi_contour(study, 1))
+    stray.ReferencedROINumber = 77
+    study.structure_set.ROIContourSequence = [roi_contour(study, 2), stray, roi_contour(study, 1)]
+    found = read(study)
+    assert [(roi.name, roi.contour_count) for roi in found.rois] == [("PTV, boost", 3), ("Body", 6), ("Empty", 0)]
+    assert found.warnings == ("contours of ROIs that the structure set does not define were left out: 1 ROIs",)
+    study.structure_set.ROIContourSequence = [roi_contour(study, 2)]
+    assert [roi.contour_count for roi in read(study).rois] == [0, 6, 0]
+
+
+def test_observations_in_another_order_or_absent(study) -> None:
+    observations = study.structure_set.RTROIObservationsSequence
+    study.structure_set.RTROIObservationsSequence = [observations[1], observations[0]]
+    assert [roi.interpreted_type for roi in read(study).rois] == ["PTV", "EXTERNAL", ""]
+    del study.structure_set.RTROIObservationsSequence
+    assert [roi.interpreted_type for roi in read(study).rois] == ["", "", ""]
+
+
+@pytest.mark.parametrize("image_uid", ["1.2.3.4.5", "0", ""])
+def test_images_of_contours_may_dangle(study, image_uid: str) -> None:
+    """The contour's own points say where it lies."""
+    expected = build_case(read(study), CHOICES, PRESCRIPTION)
+    for roi in study.structure_set.ROIContourSequence:
+        for item in roi.ContourSequence:
+            image = Dataset()
+            image.ReferencedSOPClassUID = CTImageStorage
+            image.ReferencedSOPInstanceUID = image_uid
+            item.ContourImageSequence = [image]
+    found = read(study)
+    assert found.warnings == ()
+    case = build_case(found, CHOICES, PRESCRIPTION)
+    assert (case.structures["PTV"].mask == expected.structures["PTV"].mask).all()
+
+
+def test_contours_between_slices_count_for_the_nearest(study) -> None:
+    expected = build_case(read(study), CHOICES, PRESCRIPTION)
+    for roi in study.structure_set.ROIContourSequence:
+        for item in roi.ContourSequence:
+            item.ContourData = [float(x) + 1.2 * (k % 3 == 2) for k, x in enumerate(item.ContourData)]
+    case = build_case(read(study), CHOICES, PRESCRIPTION)
+    assert (case.structures["PTV"].mask == expected.structures["PTV"].mask).all()
+
+
+def test_contours_in_another_frame_of_reference_are_left_out(study) -> None:
+    study.structure_set.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
+    found = read(study)
+    assert found.rois[0].contour_count == 0
+    assert found.warnings == (
+        "ROI PTV, boost lies in another frame of reference than the CT: its contours were left out",
+    )
+
+
+@pytest.mark.parametrize("drawn_on", [True, False])
+def test_slices_that_the_structure_set_lists_are_missed_though_spacing_is_even(study, drawn_on: bool) -> None:
+    """Every second slice is there: nothing but the references tells."""
+    absent = study.ct[1::2]
+    study.ct = study.ct[::2]
+    if drawn_on:
+        image = Dataset()
+        image.ReferencedSOPInstanceUID = absent[0].SOPInstanceUID
+        roi_contour(study, 1).ContourSequence[0].ContourImageSequence = [image]
+        assert refusal(study) == "missing-slice"
+    else:
+        roi_contour(study, 2).ContourSequence.pop()
+        assert read(study).warnings == (
+            "3 of the 6 slices that the structure set refers to are missing; none of them bears a contour",
+        )
+
+
 def test_types_in_any_case(study) -> None:
     paths = study.write()
     paths[6].write_bytes(paths[6].read_bytes().replace(b"EXTERNAL", b"External"))
@@ -205,10 +298,49 @@ def test_uids_that_identify_nothing(study) -> None:
 
 def test_structure_set_decides_between_series(study) -> None:
     # The same frame of reference, but another acquisition
-    study.add_ct(slices=4)
+    other = study.add_ct(slices=4)[0].SeriesInstanceUID
     found = read(study)
     assert found.grid.shape[0] == 6
-    assert len(found.warnings) == 1
+    used = study.ct[0].SeriesInstanceUID
+    assert found.ct_series_uid == used
+    assert found.warnings == (
+        f"of 2 CT series {used} was used, because the structure set refers to it; not used: {other}",
+    )
+
+
+def test_caller_decides_between_series(study) -> None:
+    used, other = study.ct[0].SeriesInstanceUID, study.add_ct(slices=5)[0].SeriesInstanceUID
+    paths = study.write()
+    found = read_study(paths, ct_series=other)
+    assert (found.grid.shape[0], found.ct_series_uid) == (5, other)
+    assert f"of 2 CT series {other} was used, because the parameter 'ct_series' names it; not used: {used}" in (
+        found.warnings
+    )
+    with pytest.raises(StudyError) as raised:
+        read_study(paths, ct_series="1.2.3")
+    assert raised.value.rule == "unknown-ct-series"
+    assert raised.value.details["series"] == sorted([used, other])
+    assert used in raised.value.message
+
+
+def test_caller_decides_between_series_that_nothing_else_does(study) -> None:
+    study.add_ct(slices=5)
+    del study.structure_set.ReferencedFrameOfReferenceSequence
+    with pytest.raises(StudyError) as raised:
+        read(study)
+    assert raised.value.rule == "several-ct-series"
+    for series_uid in raised.value.details["series"]:
+        assert read_study(study.write(), ct_series=series_uid).ct_series_uid == series_uid
+
+
+def test_the_only_series_and_structure_set_may_be_named(study) -> None:
+    names = {
+        "ct_series": str(study.ct[0].SeriesInstanceUID),
+        "structure_set": str(study.structure_set.SOPInstanceUID),
+    }
+    found = read_study(study.write(), **names)
+    assert found.warnings == ()
+    assert (found.ct_series_uid, found.structure_set_uid) == tuple(names.values())
 
 
 def test_contours_of_another_series_of_the_same_frame(study) -> None:
@@ -233,19 +365,86 @@ def test_newest_structure_set_unless_the_plan_refers_to_another(study, plan_deci
     if plan_decides:
         study.add_plan()
     found = read(study)
-    expected = study.structure_sets[0 if plan_decides else 1]
-    assert found.structure_set.SOPInstanceUID == expected.SOPInstanceUID
-    assert len(found.warnings) == 1
+    used, other = (dataset.SOPInstanceUID for dataset in study.structure_sets[:: 1 if plan_decides else -1])
+    assert found.structure_set_uid == used
+    reason = "the plan refers to it" if plan_decides else "it is the newest"
+    assert found.warnings == (f"of 2 structure sets {used} was used, because {reason}; not used: {other}",)
+
+
+def add_copy(study, **values: object) -> Dataset:
+    """Add the same structure set once more, under another identifier."""
+    dataset = copy.deepcopy(study.structure_set)
+    dataset.SOPInstanceUID = generate_uid()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    study.structure_sets.append(dataset)
+    return dataset
+
+
+def test_caller_decides_between_structure_sets(study) -> None:
+    older = study.structure_set.SOPInstanceUID
+    newer = add_copy(study, StructureSetDate="20210101").SOPInstanceUID
+    paths = study.write()
+    found = read_study(paths, structure_set=older)
+    assert found.structure_set_uid == older
+    assert found.warnings == (
+        f"of 2 structure sets {older} was used, because the parameter 'structure_set' names it; not used: {newer}",
+    )
+    with pytest.raises(StudyError) as raised:
+        read_study(paths, structure_set="1.2.3")
+    assert raised.value.rule == "unknown-structure-set"
+    assert raised.value.details["structure_sets"] == sorted([older, newer])
+
+
+def test_structure_sets_of_one_date_are_named_in_the_refusal(study) -> None:
+    uids = sorted([study.structure_set.SOPInstanceUID, add_copy(study).SOPInstanceUID])
+    with pytest.raises(StudyError) as raised:
+        read(study)
+    assert raised.value.rule == "several-structure-sets"
+    assert raised.value.details["structure_sets"] == uids
+    assert read_study(study.write(), structure_set=uids[0]).structure_set_uid == uids[0]
+
+
+def test_what_the_caller_names_must_fit_all_the_same(study) -> None:
+    other = add_copy(study, PatientID="P2").SOPInstanceUID
+    with pytest.raises(StudyError) as raised:
+        read_study(study.write(), structure_set=other)
+    assert raised.value.rule == "patient-mismatch"
+
+
+@pytest.mark.parametrize("date", ["ffffffff-1b2c-4d5e", "", "9999"])
+def test_what_is_no_date_does_not_make_a_structure_set_newer(study, date: str) -> None:
+    other = add_copy(study)
+    paths = study.write()
+    written = paths[len(study.ct) + 1]
+    # A value that pydicom would not write
+    written.write_bytes(written.read_bytes().replace(b"20200101", date.ljust(8)[:8].encode()))
+    assert read_study(paths).structure_set_uid == study.structure_set.SOPInstanceUID != other.SOPInstanceUID
 
 
 def test_structure_set_of_another_frame_is_no_rival(study) -> None:
     rival = copy.deepcopy(study.structure_set)
     rival.StructureSetDate = "20300101"
     study.structure_sets.append(rival)
+    rival.SOPInstanceUID = "1.2.4"
     rival.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "1.2.3"
     for roi in rival.StructureSetROISequence:
         roi.ReferencedFrameOfReferenceUID = "1.2.3"
-    assert read(study).structure_set.StructureSetDate == "20200101"
+    found = read(study)
+    assert found.structure_set.StructureSetDate == "20200101"
+    used = study.structure_set.SOPInstanceUID
+    assert found.warnings == (f"of 2 structure sets {used} was used, because it alone fits the CT; not used: 1.2.4",)
+
+
+def test_odd_but_usable_objects_are_told(study) -> None:
+    study.ct[3].LossyImageCompression = "01"
+    study.structure_set.ApprovalStatus = "REJECTED"
+    study.add_plan().ApprovalStatus = "REJECTED"
+    assert read(study).warnings == (
+        "the CT was compressed with loss",
+        "the structure set is marked as rejected",
+        "the plan is marked as rejected",
+    )
 
 
 @pytest.mark.parametrize(("keyword", "value"), [("PatientID", "P2"), ("FrameOfReferenceUID", "1.2.3")])
@@ -312,6 +511,20 @@ def test_choice_that_cannot_be_made(study, rule: str, choices: dict[str, Structu
     with pytest.raises(StudyError) as raised:
         build_case(read(study), choices, PRESCRIPTION)
     assert raised.value.rule == rule
+
+
+def test_chosen_rois_are_checked_before_anything_is_decoded(study) -> None:
+    roi_contour(study, 1).ContourSequence.append(contour([(-3, -2, 38), (1.5, -2, 38), (1.5, 2, 38)]))
+    found = read(study)
+    assert check_choice(found, "External", CHOICES[EXTERNAL]).name == "Body"
+    for choice, rule in (
+        (CHOICES["PTV"], "contours-outside-ct"),
+        (StructureChoice(3, "oar"), "no-contours"),
+        (StructureChoice(9, "oar"), "unknown-roi"),
+    ):
+        with pytest.raises(StudyError) as raised:
+            check_choice(found, "PTV", choice)
+        assert raised.value.rule == rule
 
 
 def test_target_smaller_than_a_voxel(study) -> None:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTDoseStorage
@@ -54,8 +57,8 @@ def positions(dataset):
 @pytest.fixture
 def write(ct_header, structure_set, plan, provenance, created):
     def write(dose, **options):
-        options = {"dvhs": {}, "provenance": provenance, "created": created, "identity": "job", **options}
-        return write_dose(dose, ct_header=ct_header, structure_set=structure_set, plan=plan, **options)
+        options = {"ct_header": ct_header, "dvhs": {}, "provenance": provenance, "created": created, **options}
+        return write_dose(dose, structure_set=structure_set, plan=plan, **{"identity": "job", **options})
 
     return write
 
@@ -135,7 +138,7 @@ def test_attributes(write, volume, ct_header, bits):
         "ImagePositionPatient": [-100.25, 17.5, 333.0],
         "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "SeriesDescription": "DiffDP: predicted, not for treatment",
-        "DoseComment": "predicted, not for treatment: neck 1.2",
+        "DoseComment": "predicted, not for treatment; neck 1.2",
         "SoftwareVersions": "0.1.0",
     }
     assert {keyword: dataset[keyword].value for keyword in expected} == expected
@@ -191,14 +194,37 @@ def test_without_dvhs_no_structure_set_is_referred_to(write, volume):
 
 def test_simulated_training_data_is_declared(write, volume):
     dataset = write(volume, provenance=Provenance("neck", "1", "00", "0.1.0", simulated_training_data=True))
-    assert dataset.DoseComment == "predicted, not for treatment on simulated data: neck 1"
+    assert dataset.DoseComment == "predicted, not for treatment; simulated data; neck 1"
+    assert dataset.SeriesDescription == "DiffDP: predicted, not for treatment; trained on simulated data"
     assert "simulated patients only" in dataset.ContributingEquipmentSequence[0].ContributionDescription
 
 
+@pytest.mark.parametrize(
+    ("warnings", "comment"),
+    [
+        ((), "predicted, not for treatment; neck 1.2"),
+        (("no outline",), "predicted, not for treatment; neck 1.2; no outline"),
+        (("a" * 30, "b"), "predicted, not for treatment; neck 1.2; warnings: 2"),
+    ],
+)
+def test_warnings_come_with_the_dose(write, volume, provenance, warnings, comment):
+    dataset = write(volume, provenance=replace(provenance, warnings=warnings))
+    assert dataset.DoseComment == comment
+    assert dataset.get("ImageComments", "") == "; ".join(warnings)
+
+
 def test_texts_fit_their_attributes(write, volume):
-    dataset = write(volume, provenance=Provenance("n" * 100, "v" * 100, "ab" * 32, "s" * 100, "Größe \\ " * 200))
+    provenance = Provenance(
+        "n" * 100, "v" * 100, "ab" * 32, "s" * 100, "Größe \\\r\n " * 200, warnings=("ROI ÄÖ\x1b\n",) * 2000
+    )
+    dataset = write(volume, provenance=provenance)
     assert len(dataset.DoseComment) == 64
-    assert len(dataset.ContributingEquipmentSequence[0].ContributionDescription) == 1024
+    assert dataset.DoseComment.endswith("n; warnings: 2000")
+    assert len(dataset.ImageComments) == 10240
+    assert dataset.ImageComments.startswith("ROI ????; ROI")
+    (equipment,) = dataset.ContributingEquipmentSequence
+    assert len(equipment.ContributionDescription) == 1024
+    assert "Gr??e /?? " in equipment.ContributionDescription
 
 
 def test_uids_follow_from_the_identity(write, volume):
@@ -216,6 +242,39 @@ def test_missing_context_is_filled_where_the_standard_demands_it(volume, structu
     assert dataset.FrameOfReferenceUID
     assert "PatientID" in dataset
     assert not dataset.PatientID
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (None, "Müller^Jürgen".encode("latin-1")),
+        (None, "Müller^Jürgen".encode()),
+        ("ISO_IR 100", "Müller^Jürgen".encode("latin-1")),
+        ("ISO_IR 192", "Müller^Jürgen".encode()),
+        ("ISO_IR 144", "Люкceмбypг".encode("iso8859-5")),
+        (["", "ISO 2022 IR 87"], b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"),
+        (["", "ISO 2022 IR 149"], b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7"),
+        ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030")),
+    ],
+)
+def test_names_keep_their_bytes(write, volume, ct_header, tmp_path, character_set, name):
+    name += b" " * (len(name) % 2)
+    ct_header.PatientName = "N" * len(name)
+    ct_header.SpecificCharacterSet = character_set
+    save(ct_header, tmp_path / "ct.dcm")
+    (tmp_path / "ct.dcm").write_bytes((tmp_path / "ct.dcm").read_bytes().replace(b"N" * len(name), name))
+    save(write(volume, ct_header=dcmread(tmp_path / "ct.dcm")), tmp_path / "dose.dcm")
+    assert dcmread(tmp_path / "dose.dcm").get_item("PatientName").value == name
+
+
+def test_damaged_context_is_left_out(write, volume, ct_header, tmp_path):
+    for keyword, vr in (("OtherPatientIDsSequence", "SQ"), ("PatientWeight", "DS")):
+        ct_header[keyword] = RawDataElement(Tag(keyword), vr, 4, b"abc\xff", 0, False, True)
+    ct_header.SpecificCharacterSet = "ISO_IR 192"
+    save(write(volume), tmp_path / "dose.dcm")
+    dose = dcmread(tmp_path / "dose.dcm")
+    assert dose.PatientID == "4711"
+    assert not {"OtherPatientIDsSequence", "PatientWeight"} & set(dose.dir())
 
 
 def test_file_is_explicit_little_endian_and_reads_back(write, volume, tmp_path):

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from model.dosimetry import dvh
+from model.case import EXTERNAL, Case, Prescription, Structure, VoxelGrid
+from model.dosimetry import Samples, dvh, interpolate, sampled_dvh, structure_dvhs
 
 SPACING_MM = 1.0
 
@@ -80,3 +81,68 @@ def test_what_has_no_dvh_is_refused() -> None:
             dvh(np.full((2, 2, 2), value), np.ones((2, 2, 2), bool), 1.0)
     with pytest.raises(ValueError, match="between 0 and 100"):
         dvh(dose, np.ones((2, 2, 2), bool), 1.0).dose_at_volume_percent(101)
+
+
+def everywhere(shape: tuple[int, ...]) -> np.ndarray:
+    return np.ones(shape, bool)
+
+
+def samples(*indices: tuple[float, float, float], volume_cc: float = 0.001) -> Samples:
+    return Samples(np.array(indices, np.float32), volume_cc)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_linear_dose_is_interpolated_exactly(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    shape = tuple(random.integers(1, 6, 3))
+    gradient, offset_gy = random.uniform(-3, 3, 3), 20.0
+    dose_gy = offset_gy + np.einsum("i,i...->...", gradient, np.indices(shape))
+    points = samples(*random.uniform(0, np.array(shape) - 1, (20, 3)))
+    found_gy = interpolate(dose_gy, points, everywhere(shape))
+    assert np.allclose(found_gy, offset_gy + points.indices @ gradient, atol=1e-5)
+
+
+def test_beyond_the_outermost_centres_the_nearest_holds() -> None:
+    dose_gy = np.arange(24.0).reshape(2, 3, 4)
+    points = samples((-0.5, -0.4, -0.3), (1.5, 2.4, 3.3), (0.0, 1.0, 3.5))
+    assert np.allclose(interpolate(dose_gy, points, everywhere(dose_gy.shape)), (0, 23, 7))
+
+
+def test_voxels_outside_the_patient_have_no_say() -> None:
+    dose_gy = np.array([[[50.0, 50.0, 0.0, 0.0]]])
+    external = dose_gy > 0
+    points = samples((0, 0, 0.5), (0, 0, 1.0), (0, 0, 1.4), (0, 0, 1.9), (0, 0, 2.5))
+    # The last one has no neighbour inside
+    assert np.allclose(interpolate(dose_gy, points, external), (50, 50, 50, 50, 0))
+
+
+def test_dvh_of_samples() -> None:
+    dose_gy = np.arange(10.0).reshape(1, 1, 10)
+    histogram = sampled_dvh(dose_gy, samples((0, 0, 2.5), (0, 0, 7.25), (0, 0, 0), volume_cc=0.25), dose_gy >= 0)
+    assert list(histogram.doses_gy) == [0.0, 2.5, 7.25]
+    assert histogram.volume_cc == 0.75
+    with pytest.raises(ValueError, match="not finite"):
+        sampled_dvh(np.full((1, 1, 10), np.nan), samples((0, 0, 1)), dose_gy >= 0)
+    with pytest.raises(ValueError, match="does not fit"):
+        sampled_dvh(dose_gy, samples((0, 0, 1)), everywhere((1, 1, 9)))
+
+
+def test_structures_of_a_case_are_sampled_where_they_need_it() -> None:
+    shape = (1, 1, 10)
+    target = np.zeros(shape, bool)
+    target[..., 4:6] = True
+    structures = {
+        EXTERNAL: Structure(EXTERNAL, everywhere(shape), "external"),
+        "PTV": Structure("PTV", target, "target"),
+        "Lens_L": Structure("Lens_L", np.zeros(shape, bool), "oar"),
+        "Lens_R": Structure("Lens_R", np.zeros(shape, bool), "oar"),
+    }
+    grid = VoxelGrid(shape, (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    case = Case(np.zeros(shape, np.int16), grid, structures, Prescription({"PTV": 60.0}, None, "parameter"))
+    histograms = structure_dvhs(case, np.arange(10.0).reshape(shape), {"Lens_L": samples((0, 0, 2.5))})
+    assert {name: histogram.mean_gy for name, histogram in histograms.items()} == {
+        EXTERNAL: 4.5,
+        "PTV": 4.5,
+        "Lens_L": 2.5,
+    }
+    assert histograms["PTV"].volume_cc == 2.0

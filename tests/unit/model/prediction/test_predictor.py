@@ -97,6 +97,53 @@ def test_the_encoder_sees_each_slice_once_whatever_the_steps(predictor, block_ca
     assert len(noise) == 3 * 2 * evaluations
 
 
+class Memory:
+    """Makes the noise predictor fail as torch does for batches that do not fit."""
+
+    def __init__(self, network, slices: int, monkeypatch, error: RuntimeError) -> None:
+        self.batches: list[int] = []
+        predict_noise = network.predict_noise
+
+        def limited(features, noisy, intensity):
+            self.batches.append(len(noisy))
+            if len(noisy) > slices:
+                raise error
+            return predict_noise(features, noisy, intensity)
+
+        monkeypatch.setattr(network, "predict_noise", limited)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_a_batch_that_does_not_fit_the_memory_is_made_smaller(predictor, block_case, monkeypatch, error):
+    expected = predictor.predict(block_case, options("ddim"))
+    memory, told = Memory(predictor.network, 1, monkeypatch, error), []
+    found = predictor.predict(block_case, options("ddim"), progress=told.append, slices_per_batch=5)
+    assert off_by(found.dose_gy, expected.dose_gy) < ROUNDING
+    assert memory.batches == [5] + [1] * 5 * 3
+    assert [p.fraction for p in told] == sorted(p.fraction for p in told)
+    assert told[-1].slices_done == 5
+
+
+def test_a_memory_that_holds_no_smaller_batch_fails_with_a_code(predictor, block_case, monkeypatch):
+    memory = Memory(predictor.network, 0, monkeypatch, OUT_OF_MEMORY[0])
+    with pytest.raises(PredictionError) as error:
+        predictor.predict(block_case, options("ddim"), slices_per_batch=5)
+    assert error.value.rule == "out-of-memory"
+    assert memory.batches == [5, 1]
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(predictor, block_case, monkeypatch):
+    Memory(predictor.network, 0, monkeypatch, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        predictor.predict(block_case, options("ddim"), slices_per_batch=5)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_progress_only_grows_and_ends_at_one(predictor, block_case, sampler):
     told = []

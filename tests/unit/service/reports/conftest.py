@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from model.case import EXTERNAL, Case, Prescription, Structure, VoxelGrid
-from service.reports.content import ReportMetadata
+from model.dosimetry.goals import Goal, GoalSet
+from service.reports.content import ModelSummary, PredictionSummary, Report, ReportMetadata, StudySummary
+from service.reports.evaluation import build_report
+from service.reports.subject import Doses, GammaMap, Subject, gamma_map
 
 CANONICAL = VoxelGrid((24, 40, 48), (3.0, 2.5, 2.5), (-60.0, -50.0, -30.0))
 
@@ -40,20 +43,80 @@ def case() -> Case:
 
 
 @pytest.fixture
+def subject(case: Case) -> Subject:
+    return Subject.of(case, {}, {2: (0, 0, 255), 4: (255, 255, 0), 5: (255, 250, 0)})
+
+
+@pytest.fixture
+def goals() -> GoalSet:
+    def goal(structure: str, metric: str, **limit: str) -> Goal:
+        return Goal(structure=structure, metric=metric, meaning="a reason", source="BOOK", **limit)
+
+    return GoalSet(
+        site="pelvis",
+        sources={"BOOK": "A. Author, A Book, 2001", "PAPER": "not cited"},
+        goal=(
+            goal("each target", "D95%", at_least="95 %"),
+            goal("Rectum", "Dmean", at_most="5 Gy"),
+            goal("Prostate", "Dmax", at_most="50 Gy"),
+        ),
+    )
+
+
+@pytest.fixture
 def metadata() -> ReportMetadata:
     return ReportMetadata(
         job_id="job-1",
-        created_at=datetime(2024, 5, 1, 12, tzinfo=UTC),
-        model_name="rectum",
-        model_version="1.0.0",
-        weights_sha256="ab" * 32,
-        sampler="ddim",
-        steps=8,
-        samples=4,
-        seed=7,
-        device="cpu",
-        duration_s=12.5,
+        created_at=datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC),
         software_version="0.1.0",
+        study=StudySummary(
+            study_instance_uid="1.2.3",
+            structure_set_uid="1.2.4",
+            plan_uid=None,
+            dose_uid="1.2.5",
+            ct_voxels=(24, 40, 48),
+            ct_spacing_mm=(3.0, 2.5, 2.5),
+        ),
+        predicted=True,
         simulated_training_data=True,
+        prediction=PredictionSummary(
+            model=ModelSummary(
+                name="rectum",
+                version="1.0.0",
+                description="A model.",
+                site="pelvis",
+                licence="MIT",
+                weights_sha256="ab" * 32,
+                training_data="simulated pelves",
+                training_patients=7,
+                simulated_training_data=True,
+                figures_of_merit={"openkbp_dvh_score_gy": 2.5, "split": "every tenth"},
+            ),
+            sampler="ddim",
+            steps=1,
+            samples=4,
+            seed=7,
+            device="cpu",
+            duration_s=12.5,
+        ),
+        missing_structures=("Femur_L",),
+        unused_rois=("Couch",),
         warnings=("the couch was <left> out",),
     )
+
+
+@pytest.fixture
+def doses(case: Case) -> Doses:
+    """Two per cent below the reference, with a spread."""
+    predicted = case.dose_gy * np.float32(0.98)
+    return Doses(predicted, predicted / np.float32(50), case.dose_gy, "plan dose of the study")
+
+
+@pytest.fixture
+def gamma(subject: Subject, doses: Doses) -> GammaMap:
+    return gamma_map(subject, doses.dose_gy, doses.reference_gy, 50.0)
+
+
+@pytest.fixture
+def report(subject: Subject, doses: Doses, metadata: ReportMetadata, goals: GoalSet, gamma: GammaMap) -> Report:
+    return build_report(subject, doses, metadata, goals=goals, gamma=gamma)

@@ -1,0 +1,1 @@
+"""One step each, in the order that their names give."""
