@@ -16,7 +16,17 @@ Each has a stable ``code``, the ``stage`` in which it arises, whether ``retry`` 
 patient data: ROI names, UIDs and numbers are allowed, names and identifiers of patients are not.
 """
 
+import errno
 from typing import ClassVar
+
+
+def is_fault_of_the_machine(error: OSError) -> bool:
+    """Whether an error tells of the disk or the system, and not of what stands in a file.
+
+    What readers raise about a file's content bears no number, or that of a place which cannot be, such as one before
+    the file's start.
+    """
+    return error.errno not in {None, errno.EINVAL, errno.EOVERFLOW}
 
 
 class DiffDPError(Exception):

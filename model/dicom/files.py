@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from model.dicom.attributes import uid
 from model.dicom.rules import Rule, refuse
-from model.errors import DiffDPError, StudyError
+from model.errors import DiffDPError, StudyError, is_fault_of_the_machine
 
 MAX_INFLATED_BYTES = 512 * 2**20
 """Most that the deflated files of one study may inflate to: a CT of 1000 slices; deflate can expand a thousandfold."""
@@ -95,9 +95,8 @@ def reading(what: str, rule: Rule = Rule.DAMAGED_FILE) -> Iterator[None]:
         except (DiffDPError, MemoryError, *LEAVING):
             raise
         except BaseException as error:
-            # The panic of a decoder that is written in Rust is no Exception. The reader, too, raises OSError, but a
-            # fault of the disk has a number and is not the study's
-            if isinstance(error, OSError) and error.errno is not None:
+            # The panic of a decoder that is written in Rust is no Exception
+            if isinstance(error, OSError) and is_fault_of_the_machine(error):
                 raise
             raise refuse(rule, f"{what} cannot be read ({type(error).__name__})") from None
         finally:

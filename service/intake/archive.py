@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from model.errors import is_fault_of_the_machine
 from service.errors import UploadError, UploadTooLarge
 from service.intake.limits import Limits
 
@@ -56,8 +57,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> list[Path]:
                 written.append(target)
             return written
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
-        # Damage of bzip2 is an OSError, too, but a fault of the disk has a number
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and is_fault_of_the_machine(error):
             raise
         raise UploadError(
             "the archive is damaged, encrypted or packed in an unknown way", code="archive-invalid"

@@ -19,7 +19,7 @@ from model.checkpoint.manifest import WITHOUT_CHANCE
 from model.conditioning.prescription import resolve_prescription
 from model.conditioning.site import StructureMatch, match_structures
 from model.dicom.study import StructureChoice, Study, check_choice, read_study
-from model.errors import DiffDPError, SiteError
+from model.errors import DiffDPError, SiteError, is_fault_of_the_machine
 from service.errors import ParametersError, StudyUnreadable, UploadError
 from service.intake.archive import is_archive, unpack
 from service.intake.limits import Limits
@@ -149,7 +149,7 @@ def unpack_uploads(folder: Path, limits: Limits) -> list[Path]:
 
 
 def answer(request: Request) -> Answer:
-    """Examine an upload; whatever goes wrong becomes a refusal without patient data."""
+    """Examine an upload; whatever is wrong with it becomes a refusal without patient data, a full disk a fault."""
     try:
         files = unpack_uploads(request.folder, request.limits)
         return Answer(examination=examine(files, request.models, request.parameters))
@@ -157,9 +157,17 @@ def answer(request: Request) -> Answer:
         kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in REFUSALS)
         details = json.loads(json.dumps(error.details, default=str))
         return Answer(refusal=Refusal(kind=kind, code=error.rule, message=error.message, details=details))
+    except OSError as error:
+        if is_fault_of_the_machine(error):
+            return Answer(fault=error.errno)
+        return Answer(refusal=_unreadable(error))
     except Exception as error:  # noqa: BLE001 - a file that breaks the reader is the sender's fault, not a server error
-        message = f"the study cannot be read ({type(error).__name__})"
-        return Answer(refusal=Refusal(kind="StudyUnreadable", code=StudyUnreadable.code, message=message, details={}))
+        return Answer(refusal=_unreadable(error))
+
+
+def _unreadable(error: Exception) -> Refusal:
+    message = f"the study cannot be read ({type(error).__name__})"
+    return Refusal(kind="StudyUnreadable", code=StudyUnreadable.code, message=message, details={})
 
 
 def serve(caller: socket.socket) -> None:

@@ -69,6 +69,8 @@ class SubprocessExaminer:
             raise StudyUnreadable(message) from None
         if answer.refusal is not None:
             raise answer.refusal.error()
+        if answer.fault is not None:
+            raise OSError(answer.fault, os.strerror(answer.fault))
         if answer.examination is None:
             raise StudyUnreadable("the study cannot be read")
         return answer.examination

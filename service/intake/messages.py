@@ -67,7 +67,8 @@ class Refusal(BaseModel):
 
 
 class Answer(BaseModel):
-    """Exactly one of both."""
+    """Exactly one of these; `fault` is the number of an error of the operating system."""
 
     examination: Examination | None = None
     refusal: Refusal | None = None
+    fault: int | None = None

@@ -1,11 +1,13 @@
 """Examination: in this process for its decisions, in one of its own for its robustness."""
 
 import asyncio
+import errno
 import inspect
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import zipfile
@@ -339,6 +341,27 @@ def test_no_process_outlives_its_examiner(study: Path, models: Mapping[str, Know
     assert_ends(pid)
     del template
     assert_ends(parent)
+
+
+def test_a_full_disk_is_no_fault_of_the_study(models, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "00000.part").write_bytes(b"x")
+
+    def full(paths: object, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "DOE^JOHN")
+
+    monkeypatch.setattr("service.intake.examine.read_study", full)
+    request = Request(folder=tmp_path, parameters=Parameters(), models=models, limits=LIMITS)
+    found = answer(request)
+    assert (found.fault, found.refusal) == (errno.ENOSPC, None)
+
+    async def converse(connection: socket.socket, _request: bytes) -> bytes:
+        connection.close()
+        return found.model_dump_json().encode()
+
+    monkeypatch.setattr(examiner_module, "_converse", converse)
+    with pytest.raises(OSError, match="No space left") as error:
+        in_subprocess(tmp_path, models)
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_whatever_breaks_the_reader_is_a_refusal_without_values(models, tmp_path: Path, monkeypatch) -> None:

@@ -207,9 +207,20 @@ def damaged_in_another_packing(path: Path, method: int) -> Path:
     return path
 
 
+def beginning_before_itself(path: Path) -> Path:
+    make_archive(path, {"a": b"content"})
+    body = bytearray(path.read_bytes())
+    end = body.index(b"PK\x05\x06")
+    # The central directory is said to be longer than all there is
+    body[end + 12 : end + 16] = (10_000).to_bytes(4, "little")
+    path.write_bytes(body)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
+        (beginning_before_itself, "archive-invalid"),
         (partial(damaged_in_another_packing, method=zipfile.ZIP_BZIP2), "archive-invalid"),
         (partial(damaged_in_another_packing, method=zipfile.ZIP_LZMA), "archive-invalid"),
         (too_many, "too-many-files"),
