@@ -65,7 +65,7 @@ class Rule(StrEnum):
     NO_ROI = "no-roi", "The structure set must define ROIs; none is left when the file was damaged on its way."
     DUPLICATE_ROI_NUMBER = "duplicate-roi-number", "Every ROI of the structure set must have its own number."
     NO_CONTOURS = "no-contours", "At least one ROI, and every ROI that is used, must have closed contours."
-    DAMAGED_CONTOURS = "damaged-contours", "Contour data must be triplets of numbers."
+    DAMAGED_CONTOURS = "damaged-contours", "Contour data must be triplets of numbers, less than a kilometre."
     CONTOURS_OUTSIDE_CT = "contours-outside-ct", "Contours must lie within the CT."
     CONTOURS_NOT_PLANAR = "contours-not-planar", "Contours must lie in the planes of the CT slices."
     UNKNOWN_ROI = "unknown-roi", "The chosen ROI numbers must exist in the structure set."

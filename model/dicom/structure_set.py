@@ -19,6 +19,9 @@ from model.dicom.rules import Rule, refuse
 CLOSED_TYPES = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""}
 """Contour Geometric Type (3006,0042) of contours that enclose an area; where it is absent they are taken to."""
 
+FARTHEST_MM = 1e6
+"""No point of a patient is a kilometre away; what is computed from points that are much further away breaks."""
+
 
 @dataclass(frozen=True)
 class Roi:
@@ -176,10 +179,11 @@ def _points(contour: Dataset, roi_number: int) -> NDArray[np.float64]:
         values = np.asarray(value if value is not None else [], dtype=np.float64)
     except ValueError:
         values = np.array([np.nan])
-    if values.size % 3 or not np.isfinite(values).all():
+    if values.size % 3 or not (np.abs(values) <= FARTHEST_MM).all():
         raise refuse(
             Rule.DAMAGED_CONTOURS,
-            f"a contour of ROI {roi_number} has {values.size} values that are not triplets of numbers",
+            f"a contour of ROI {roi_number} has {values.size} values that are not triplets of numbers up to "
+            f"{FARTHEST_MM:g}",
             roi_number=roi_number,
             values=int(values.size),
         )

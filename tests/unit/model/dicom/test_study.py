@@ -170,8 +170,9 @@ def test_defect_of_the_ct_comes_before_the_lack_of_a_structure_set(study) -> Non
     assert refusal(study) == "missing-slice"
 
 
-def test_damaged_contour_data(study) -> None:
-    study.structure_set.ROIContourSequence[-1].ContourSequence[0].ContourData = [1, 2, 3, 4]
+@pytest.mark.parametrize("data", [[1, 2, 3, 4], [0, 0, 1, 1, 0, "1e308", 0, 1, 1], [0, 0, 1, "-1e7", 0, 1, 0, 1, 1]])
+def test_damaged_contour_data(study, data: list[object]) -> None:
+    study.structure_set.ROIContourSequence[-1].ContourSequence[0].ContourData = data
     assert refusal(study) == "damaged-contours"
 
 
