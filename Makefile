@@ -101,4 +101,4 @@ report-schema: setup
 lock: setup
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
-	    --no-annotate --no-header pyproject.toml | sed -E '/^(nvidia|cuda|triton)/d; s/\+cpu//' >requirements.lock
+	    --no-annotate --no-header pyproject.toml | sed -E '/^(nvidia-[^m]|cuda|triton)/d; s/\+cpu//' >requirements.lock

@@ -4,16 +4,31 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
-FIELDS = ("job", "stage", "code", "attempt", "worker", "seconds")
-"""What may be given as ``extra``; nothing else of a record is written besides its message."""
+FIELDS = ("request", "job", "stage", "code", "attempt", "worker", "method", "route", "status", "seconds")
+"""What may be given as ``extra`` or by `about`; nothing else of a record is written besides its message."""
 
 NOISY = ("alembic", "kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")
 
 QUOTING = ("py.warnings", "pydicom", "python_multipart")
 """They quote what was sent: pydicom warns of an odd date of birth by showing it."""
+
+
+_about: ContextVar[Mapping[str, object]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
+
+
+@contextmanager
+def about(**fields: object) -> Iterator[None]:
+    """Say in everything that is logged meanwhile what it is about, whoever logs it."""
+    token = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,7 +46,8 @@ class JsonFormatter(logging.Formatter):
             "source": record.name,
             "message": record.getMessage(),
         }
-        line |= {field: getattr(record, field) for field in FIELDS if hasattr(record, field)}
+        known = {**_about.get(), **record.__dict__}
+        line |= {field: known[field] for field in FIELDS if known.get(field) is not None}
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = describe(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -10,8 +10,9 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from model.checkpoint.manifest import Manifest
 from service.about import software_version
-from service.api import health, job_routes, model_routes, page, problems, submission, viewer_routes
+from service.api import figures, health, job_routes, model_routes, page, problems, submission, viewer_routes
 from service.api.context import Parts
+from service.api.observation import ObservedApp
 from service.api.security import KeyCheck
 from service.intake.examiner import Examiner
 from service.jobs.doorbell import Doorbell
@@ -55,11 +56,16 @@ def create_app(
         jobs.close()
         outbox.close()
 
-    app = FastAPI(title="DiffDP", version=software_version(), description=DESCRIPTION, redoc_url=None, lifespan=life)
-    app.state.parts = Parts(settings, jobs, outbox, storage, doorbell, examiner, manifests)
+    app = ObservedApp(
+        title="DiffDP", version=software_version(), description=DESCRIPTION, redoc_url=None, lifespan=life
+    )
+    app.state.parts = parts = Parts(settings, jobs, outbox, storage, doorbell, examiner, manifests)
+    figures.install(
+        app.registry, figures.ServiceCollector(parts, lambda: health.passing(parts), silent_s=health.WORKER_SILENT_S)
+    )
     needs_key = [Depends(KeyCheck(settings.api_keys))]
     for router in (submission.router, job_routes.router, viewer_routes.router, model_routes.router):
-        app.include_router(router, prefix="/v1", dependencies=needs_key, responses=failures)
+        app.include_router(router, dependencies=needs_key, responses=failures)
     app.include_router(health.router)
     app.include_router(page.router)
     problems.install(app)

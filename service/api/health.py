@@ -1,11 +1,11 @@
 """Whether the service lives, whether it can work, and its figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.api.context import Parts, PartsOf
@@ -26,8 +26,8 @@ def healthz() -> Health:
 
 @router.get("/readyz", summary="Readiness", responses={503: {"model": Health}})
 def readyz(parts: PartsOf, response: Response) -> Health:
-    """Check database, storage, workers and models."""
-    checks = {name: _outcome(check, parts) for name, check in CHECKS.items()}
+    """Check database, broker, storage and its space, workers of every stage, and models."""
+    checks = check_all(parts)
     ready = all(outcome == "ok" for outcome in checks.values())
     if not ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -36,22 +36,18 @@ def readyz(parts: PartsOf, response: Response) -> Health:
 
 
 @router.get("/metrics", summary="Prometheus figures", response_class=PlainTextResponse)
-def metrics(parts: PartsOf) -> Response:
-    """Return the figures of this moment; they come from the database, so any API process tells the same."""
-    registry = CollectorRegistry()
-    jobs = Gauge("diffdp_jobs", "Jobs by state.", ["state"], registry=registry)
-    for state, count in parts.jobs.counts().items():
-        jobs.labels(state.value).set(count)
-    calls = Gauge("diffdp_callbacks", "Calls back by state.", ["state"], registry=registry)
-    for delivery_state, count in parts.outbox.counts().items():
-        calls.labels(delivery_state.value).set(count)
-    workers = Gauge("diffdp_workers", "Workers heard of lately.", registry=registry)
-    workers.set(parts.jobs.workers_alive(WORKER_SILENT_S))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request) -> Response:
+    """Return the figures of this moment."""
+    return Response(generate_latest(request.app.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _database(parts: Parts) -> str:
     parts.jobs.counts()
+    return "ok"
+
+
+def _broker(parts: Parts) -> str:
+    parts.doorbell.check()
     return "ok"
 
 
@@ -60,8 +56,15 @@ def _storage(parts: Parts) -> str:
     return "ok"
 
 
+def _space(parts: Parts) -> str:
+    """Whether the largest study that may come would find room."""
+    return "ok" if parts.storage.room_bytes() >= parts.settings.max_body_bytes else "no room for a study"
+
+
 def _workers(parts: Parts) -> str:
-    return "ok" if parts.jobs.workers_alive(WORKER_SILENT_S) else "no worker"
+    workers = parts.jobs.figures(silent_s=WORKER_SILENT_S).workers
+    missing = [str(stage) for stage, number in workers.items() if not number]
+    return f"no worker for {', '.join(missing)}" if missing else "ok"
 
 
 def _models(parts: Parts) -> str:
@@ -69,12 +72,24 @@ def _models(parts: Parts) -> str:
     return "ok" if parts.manifests else "no model"
 
 
-CHECKS: dict[str, Callable[[Parts], str]] = {
+CHECKS: Mapping[str, Callable[[Parts], str]] = {
     "database": _database,
+    "broker": _broker,
     "storage": _storage,
+    "space": _space,
     "workers": _workers,
     "models": _models,
 }
+
+
+def check_all(parts: Parts) -> Mapping[str, str]:
+    """Return what each check says, ``ok`` or what is amiss."""
+    return {name: _outcome(check, parts) for name, check in CHECKS.items()}
+
+
+def passing(parts: Parts) -> Mapping[str, bool]:
+    """Return which checks pass."""
+    return {name: outcome == "ok" for name, outcome in check_all(parts).items()}
 
 
 def _outcome(check: Callable[[Parts], str], parts: Parts) -> str:

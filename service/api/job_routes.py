@@ -38,7 +38,7 @@ REPORTS = {
 }
 """Forms of the report, the preferred one first."""
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("", summary="List jobs")

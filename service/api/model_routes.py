@@ -6,7 +6,7 @@ from model.checkpoint.manifest import Manifest
 from service.api.context import PartsOf
 from service.errors import ModelNotFound
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("", summary="List models")

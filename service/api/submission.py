@@ -1,6 +1,7 @@
 """``POST /v1/jobs``: from a request's body to a job."""
 
 import hashlib
+import logging
 from http import HTTPStatus
 from typing import Annotated
 from uuid import uuid4
@@ -21,12 +22,14 @@ from service.jobs.job import Examination, Job, Parameters
 from service.jobs.states import Stage
 from service.storage.layout import STUDY, job_key
 
+log = logging.getLogger(__name__)
+
 BLOCK_BYTES = 2**20
 RETRY_AFTER_S = 1
 WITHOUT_INFLUENCE = {"priority", "callback_url", "model"}
 """Parameters on which the dose does not depend; the model counts by its weights, whether it was named or not."""
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
@@ -66,6 +69,7 @@ async def post_job(
     """Store a study, examine it, and accept it as a job; nothing is kept of one that is refused."""
     await run_in_threadpool(check_room, parts)
     job = await _receive(request, parts, idempotency_key)
+    log.info("accepted", extra={"job": job.id})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return JobSchema.of(job)
@@ -92,6 +96,7 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
             content_sha256=content_sha256,
             idempotency_key=idempotency_key,
             fingerprint=_fingerprint(parts, upload, parameters, examination),
+            request_id=request.state.request_id,
         )
     finally:
         if accepted is None or accepted.id != job_id:

@@ -12,7 +12,7 @@ from service.storage.layout import VIEW, VIEW_ARRAYS
 
 GZIP = "application/gzip"
 
-router = APIRouter(prefix="/jobs/{job_id}/viewer", tags=["viewer"])
+router = APIRouter(prefix="/v1/jobs/{job_id}/viewer", tags=["viewer"])
 
 
 @router.get("", summary="How to read the arrays", response_class=FileResponse, responses={200: {"model": View}})

@@ -10,3 +10,6 @@ class Doorbell(Protocol):
 
     def ring(self, stage: Stage) -> None:
         """Ring; never raises."""
+
+    def check(self) -> None:
+        """Raise OSError if nobody would hear it."""

@@ -143,6 +143,8 @@ class Job:
 
     Parameters
     ----------
+    request_id
+        Of the request that posted it, as logs name it.
     revision
         Grows with every change that a caller can see.
     outputs
@@ -156,6 +158,7 @@ class Job:
     """
 
     id: str
+    request_id: str | None
     revision: int
     state: State
     parameters: Parameters

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, object_session
 
 from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError, RequeueRefused
+from service.jobs.figures import Figures, Gpu, Tally, count, count_time, read_figures, write_counts
 from service.jobs.job import Examination, Fault, Job, Lease, Parameters, Progress
 from service.jobs.outbox import about_end
 from service.jobs.states import DONE, FINAL, STAGE_OF, Event, Stage, State, after
@@ -127,6 +128,7 @@ class JobRepository:
         content_sha256: str,
         idempotency_key: str | None = None,
         fingerprint: str = "",
+        request_id: str | None = None,
     ) -> Job:
         """Store a new job, or return the one that an earlier request with the same key and content has made.
 
@@ -137,6 +139,8 @@ class JobRepository:
         fingerprint
             Of all that the dose depends on; an earlier job with the same one is named, but does not stand in for this
             one. Empty: not known.
+        request_id
+            Of the request that brings it, for the logs of those who will work on it.
 
         Raises
         ------
@@ -146,6 +150,7 @@ class JobRepository:
         now = self._clock()
         row = JobRow(
             id=job_id,
+            request_id=request_id,
             revision=0,
             state=State.QUEUED,
             priority=parameters.priority,
@@ -320,6 +325,8 @@ class JobRepository:
             if row.state == State.QUEUED:
                 row.state = after(row.state, Event.STARTED)
                 row.started_at = now
+            if row.lease_expires_at is not None:
+                count(session, Tally.LEASE_LOST, stage)
             row.attempts += 1
             row.lease_owner = owner
             row.lease_token += 1
@@ -357,6 +364,10 @@ class JobRepository:
                 self._apply(row, Event.CANCELLED)
                 return State.CANCELLED
             self._apply(row, DONE[stage])
+            if row.stage_started_at is not None:
+                count_time(
+                    _session(row), Tally.STAGE_SECONDS, stage, (self._clock() - row.stage_started_at).total_seconds()
+                )
             row.outputs = {**row.outputs, stage.value: output}
             row.warnings = [*row.warnings, *(w for w in warnings if w not in row.warnings)]
             row.attempts = 0
@@ -396,7 +407,10 @@ class JobRepository:
         with self._leased(lease) as row:
             row.lease_owner = row.lease_expires_at = None
             row.last_reason = reason
-            row.attempts -= 0 if counts else 1
+            if counts:
+                count(_session(row), Tally.GIVEN_BACK, STAGE_OF[row.state])
+            else:
+                row.attempts -= 1
             self._touch(row)
 
     def is_purged(self, job_id: str) -> bool:
@@ -461,6 +475,7 @@ class JobRepository:
         with self._write() as session:
             for row in session.scalars(query):
                 if row.lease_expires_at is not None:
+                    count(session, Tally.LEASE_LOST, STAGE_OF[row.state])
                     row.last_reason = "the worker was lost"
                     row.lease_owner = row.lease_expires_at = None
                 if row.cancel_requested:
@@ -475,18 +490,18 @@ class JobRepository:
                     bells.append(STAGE_OF[row.state])
         return Reaped(tuple(bells), tuple(quarantined))
 
-    def hear(self, worker: str) -> None:
-        """Note that a worker is alive, and forget those long gone."""
+    def hear(self, worker: str, *, stages: Sequence[Stage], gpus: Sequence[Gpu] = ()) -> None:
+        """Note that a worker is alive, which stages it serves and with what; forget those long gone."""
         now = self._clock()
         with self._write() as session:
-            session.merge(WorkerRow(name=worker, seen_at=now))
+            known = [asdict(gpu) for gpu in gpus]
+            session.merge(WorkerRow(name=worker, seen_at=now, stages=[*stages], gpus=known))
             session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now - WORKER_KEPT))
 
-    def workers_alive(self, within_s: float) -> int:
-        """Return the number of workers heard of within so many seconds."""
-        since = self._clock() - timedelta(seconds=within_s)
+    def figures(self, *, silent_s: float) -> Figures:
+        """Return the figures of this moment; workers not heard of for so long are left out."""
         with Session(self._engine) as session:
-            return session.scalar(select(func.count()).select_from(WorkerRow).where(WorkerRow.seen_at >= since)) or 0
+            return read_figures(session, self._clock(), timedelta(seconds=silent_s))
 
     # How changes are made
 
@@ -494,6 +509,7 @@ class JobRepository:
     def _write(self) -> Iterator[Session]:
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+            write_counts(session)
             changed: dict[str, JobRow] = session.info.get("changed", {})
             session.add_all(_event(row) for row in changed.values() if row.purged_at is None)
 
@@ -520,6 +536,10 @@ class JobRepository:
         self._touch(row)
         if row.state in FINAL:
             row.finished_at = row.updated_at
+            count(_session(row), Tally.ENDED, row.state)
+            if row.state == State.SUCCEEDED:
+                seconds = (row.finished_at - row.created_at).total_seconds()
+                count_time(_session(row), Tally.JOB_SECONDS, "", seconds)
             if callback_url := row.parameters.get("callback_url"):
                 _session(row).add(about_end(row, callback_url, self._public_url))
 
@@ -537,6 +557,7 @@ class JobRepository:
 
     def _fail(self, row: JobRow, fault: Fault) -> None:
         self._apply(row, Event.FAILED)
+        count(_session(row), Tally.FAILED, fault.code)
         row.error = None if row.purged_at else fault.model_dump(mode="json")
 
     def _cancel(self, row: JobRow) -> None:
@@ -601,6 +622,7 @@ def _as_it_was(job: Job, event: EventRow) -> Job:
 def _job(row: JobRow) -> Job:
     return Job(
         id=row.id,
+        request_id=row.request_id,
         revision=row.revision,
         state=State(row.state),
         parameters=Parameters.model_validate(row.parameters),

@@ -54,15 +54,17 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - as documented
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON}  # noqa: RUF012
 
 
 class WorkerRow(Base):
-    """A worker and when it was last heard of."""
+    """A worker, when it was last heard of, the stages that it serves and the memory of its GPUs."""
 
     __tablename__ = "workers"
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     seen_at: Mapped[datetime]
+    stages: Mapped[list[str]] = mapped_column(server_default="[]")
+    gpus: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
 
 
 class JobRow(Base):
@@ -76,6 +78,7 @@ class JobRow(Base):
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    request_id: Mapped[str | None] = mapped_column(String(64))
     revision: Mapped[int] = mapped_column(default=1)
     state: Mapped[State] = mapped_column(String(20))
     priority: Mapped[int]
@@ -117,6 +120,16 @@ class EventRow(Base):
     revision: Mapped[int] = mapped_column(primary_key=True)
     happened_at: Mapped[datetime]
     snapshot: Mapped[dict[str, Any]]
+
+
+class TallyRow(Base):
+    """Something that is counted, see `service.jobs.figures`."""
+
+    __tablename__ = "tallies"
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    label: Mapped[str] = mapped_column(String(100), primary_key=True)
+    part: Mapped[str] = mapped_column(String(10), primary_key=True)
+    value: Mapped[float]
 
 
 class DeliveryRow(Base):

@@ -38,6 +38,9 @@ class Storage(Protocol):
     def free_bytes(self) -> int:
         """Return how much more can be stored."""
 
+    def room_bytes(self) -> int:
+        """Return how large a folder can be written now."""
+
 
 class LocalStorage:
     """Storage in a folder of a local or shared file system.
@@ -108,6 +111,8 @@ class LocalStorage:
     def free_bytes(self) -> int:
         """Return how much more can be stored."""
         return shutil.disk_usage(self._root).free
+
+    room_bytes = free_bytes
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")

@@ -16,6 +16,8 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+CHECK_S = 3.0
+
 POLLING_S = 0.2
 """How often a worker looks into the folder of the embedded broker."""
 
@@ -88,3 +90,15 @@ class CeleryDoorbell:
         except (CeleryError, KombuError, OSError) as error:
             about = {"stage": stage.value, "code": type(error).__name__}
             log.warning("the broker cannot be reached, the job waits", extra=about)
+
+    def check(self) -> None:
+        """Raise OSError if the broker does not answer."""
+        if not self._settings.broker_url:
+            # Its folders are all that it needs
+            _transport_options(self._settings)
+            return
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=CHECK_S)
+        except (CeleryError, KombuError) as error:
+            raise ConnectionError("the broker does not answer") from error

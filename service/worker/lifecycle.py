@@ -4,12 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from model.errors import Cancelled, DiffDPError
+from service import logs
 from service.errors import LeaseLost
 from service.jobs.doorbell import Doorbell
 from service.jobs.job import Fault, Job, Lease, Progress
@@ -44,7 +47,9 @@ class Watch:
         self._lease_s = lease_s
         self._stopping = stopping
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        # It logs as whoever makes it
+        beat = partial(copy_context().run, self._beat)
+        self._thread = threading.Thread(target=beat, name="lease", daemon=True)
         self._progress: Progress | None = None
         self.standing = Standing.HELD
 
@@ -75,7 +80,7 @@ class Watch:
                 self.standing = self._jobs.report(self._lease, self._progress)
                 heard_at = time.monotonic()
             except SQLAlchemyError as error:
-                log.warning("the job database does not answer", exc_info=error, extra={"job": self._lease.job_id})
+                log.warning("the job database does not answer", exc_info=error)
                 if time.monotonic() - heard_at > self._lease_s:
                     self.standing = Standing.LOST
 
@@ -116,16 +121,16 @@ class StageRunner:
         if claimed is None:
             return
         job, lease = claimed
-        about = {"job": job.id, "stage": stage.value, "attempt": job.attempts}
-        log.info("begun", extra=about)
-        begun = time.monotonic()
-        try:
-            outcome = self._work(stage, job, lease)
-        except LeaseLost:
-            outcome = "lease lost"
-        log.info(outcome, extra={**about, "seconds": round(time.monotonic() - begun, 3)})
-        if self._jobs.is_purged(job.id):
-            self._pipeline.storage.delete(job_key(job.id))
+        with logs.about(request=job.request_id, job=job.id, stage=stage.value, attempt=job.attempts):
+            log.info("begun")
+            begun = time.monotonic()
+            try:
+                outcome = self._work(stage, job, lease)
+            except LeaseLost:
+                outcome = "lease lost"
+            log.info(outcome, extra={"seconds": round(time.monotonic() - begun, 3)})
+            if self._jobs.is_purged(job.id):
+                self._pipeline.storage.delete(job_key(job.id))
 
     def _work(self, stage: Stage, job: Job, lease: Lease) -> str:
         output = output_name(stage, lease.token)
@@ -156,14 +161,14 @@ class StageRunner:
             self._jobs.release(lease, "the worker was shut down", counts=False)
             return "given back"
         if isinstance(error, PASSING) or (isinstance(error, DiffDPError) and error.retry):
-            log.warning("another attempt may succeed", exc_info=error, extra={"job": job.id})
+            log.warning("another attempt may succeed", exc_info=error)
             reason = error.message if isinstance(error, DiffDPError) else type(error).__name__
             self._jobs.release(lease, reason, counts=True)
             return "given back"
         if isinstance(error, DiffDPError):
             fault = Fault(code=error.rule, message=error.message, stage=stage.value, details=error.details)
         else:
-            log.error("unexpected", exc_info=error, extra={"job": job.id})
+            log.error("unexpected", exc_info=error)
             message = "an unexpected error; the log of the worker says where"
             fault = Fault(code="internal", message=message, stage=stage.value)
         self._insist(lambda: self._jobs.fail(lease, fault))

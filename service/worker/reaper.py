@@ -1,11 +1,14 @@
 """The reaper: sees to it that no job is forgotten, whatever was killed, and that nothing is left behind."""
 
 import logging
+from collections.abc import Sequence
 
 from service.jobs.doorbell import Doorbell
 from service.jobs.repository import JobRepository
+from service.jobs.states import Stage
 from service.storage.folders import Storage
 from service.storage.layout import job_key, tidy
+from service.worker.gpus import seen_gpus
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +20,8 @@ class Reaper:
     ----------
     worker
         Name of the worker in which it runs; noted as alive.
+    stages
+        Which it serves.
     ring_again_s
         Time after which a waiting job is announced again.
     abandoned_s
@@ -30,6 +35,7 @@ class Reaper:
         doorbell: Doorbell,
         *,
         worker: str,
+        stages: Sequence[Stage],
         ring_again_s: float,
         abandoned_s: float,
     ) -> None:
@@ -37,13 +43,14 @@ class Reaper:
         self._storage = storage
         self._doorbell = doorbell
         self._worker = worker
+        self._stages = stages
         self._ring_again_s = ring_again_s
         self._abandoned_s = abandoned_s
         self._is_first = True
 
     def look(self) -> None:
         """Look once; the first look rings for every waiting job, as the bells before this worker's time may be lost."""
-        self._jobs.hear(self._worker)
+        self._jobs.hear(self._worker, stages=self._stages, gpus=seen_gpus())
         reaped = self._jobs.reap(ring_again_s=0.0 if self._is_first else self._ring_again_s)
         self._is_first = False
         for stage in reaped.bells:

@@ -60,6 +60,7 @@ def start_worker(
             storage,
             doorbell,
             worker=worker_name(),
+            stages=stages,
             ring_again_s=settings.ring_again_s,
             abandoned_s=settings.hard_limit_s,
         )

@@ -6,15 +6,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from model.cohort.neck import simulated_neck
 from model.dicom.export import write_study
+from model.errors import StudyError
+from service.api.app import create_app
 from service.jobs.job import Examination, Job, Parameters, PrescriptionRecord, Sampling, UsedStructure
+from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
 from service.jobs.tables import Base, connect
+from service.settings import Settings
 from service.storage.folders import LocalStorage
+from service.storage.layout import job_key
+from service.worker.lifecycle import StageRunner
 
 LEASE_S = 30.0
 
@@ -37,9 +44,14 @@ class Bell:
     """Remembers for which stages it was rung."""
 
     rung: list[Stage] = field(default_factory=list)
+    broken: bool = False
 
     def ring(self, stage: Stage) -> None:
         self.rung.append(stage)
+
+    def check(self) -> None:
+        if self.broken:
+            raise ConnectionError
 
 
 @pytest.fixture
@@ -113,6 +125,64 @@ def add_job(jobs: JobRepository, examination: Examination, clock: Clock) -> Call
         return jobs.add(f"{number:032x}", Parameters(**parameters), examination, content_sha256=str(number))
 
     return add
+
+
+@pytest.fixture
+def make_client(jobs, engine, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
+    async def examiner(folder: Path, parameters: Parameters) -> Examination:
+        text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
+        if text.startswith(b"refuse"):
+            raise StudyError("a slice is missing", code="missing-slice", details={"slices": 3})
+        if text.startswith(b"break"):
+            raise RuntimeError("DOE^JOHN")
+        return examination
+
+    def make(**changed: object) -> TestClient:
+        settings = Settings(data_dir=tmp_path, **changed)
+        app = create_app(
+            settings=settings,
+            jobs=jobs,
+            outbox=Outbox(engine, max_attempts=3, pause_s=1, attempt_s=1),
+            storage=storage,
+            doorbell=bell,
+            examiner=examiner,
+            manifests={"tiny": tiny_manifest},
+        )
+        return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+
+    return make
+
+
+@pytest.fixture
+def client(make_client) -> TestClient:
+    return make_client()
+
+
+class FakePipeline:
+    """Stores a file, then does what a test wants."""
+
+    def __init__(self, storage: LocalStorage, act: Callable[..., None]) -> None:
+        self.storage = storage
+        self.act = act
+
+    def run(self, stage: Stage, job: Job, output: str, *, progress, cancelled) -> tuple[str, ...]:
+        with self.storage.writing(job_key(job.id, output)) as folder:
+            (folder / "file").touch()
+            self.act(progress, cancelled)
+        return ("a new warning",)
+
+
+@pytest.fixture
+def run(jobs: JobRepository, storage: LocalStorage, bell):
+    """Run one stage with an action; returns the pipeline."""
+
+    def run_stage(act: Callable[..., None], *, stage: Stage = Stage.PREPARE, stopping=lambda: False) -> FakePipeline:
+        pipeline = FakePipeline(storage, act)
+        runner = StageRunner(jobs, pipeline, bell, owner="w", heartbeat_s=0.02, lease_s=30.0, stopping=stopping)
+        runner.run(stage)
+        return pipeline
+
+    return run_stage
 
 
 @pytest.fixture(scope="session")

@@ -15,51 +15,16 @@ from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from model.errors import StudyError
-from service.api.app import create_app
 from service.api.job_routes import choose_media_type
 from service.errors import NotAcceptable
-from service.jobs.job import Examination, Fault, Parameters, Progress
-from service.jobs.outbox import Outbox
+from service.jobs.job import Fault, Parameters, Progress
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
-from service.settings import Settings
 from service.storage.folders import LocalStorage
 from service.storage.layout import ARCHIVE, RESULTS, VIEW, VIEW_ARRAYS, job_key
 
 KEY = "a-key-of-enough-length"
 ZIP = {"Content-Type": "application/zip"}
-
-
-@pytest.fixture
-def make_client(jobs, engine, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
-    async def examiner(folder: Path, parameters: Parameters) -> Examination:
-        text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
-        if text.startswith(b"refuse"):
-            raise StudyError("a slice is missing", code="missing-slice", details={"slices": 3})
-        if text.startswith(b"break"):
-            raise RuntimeError("DOE^JOHN")
-        return examination
-
-    def make(**changed: object) -> TestClient:
-        settings = Settings(data_dir=tmp_path, **changed)
-        app = create_app(
-            settings=settings,
-            jobs=jobs,
-            outbox=Outbox(engine, max_attempts=3, pause_s=1, attempt_s=1),
-            storage=storage,
-            doorbell=bell,
-            examiner=examiner,
-            manifests={"tiny": tiny_manifest},
-        )
-        return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
-
-    return make
-
-
-@pytest.fixture
-def client(make_client) -> TestClient:
-    return make_client()
 
 
 @pytest.fixture
@@ -527,13 +492,22 @@ def test_without_keys_only_local_names_are_answered(client: TestClient) -> None:
         assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
-def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, storage, monkeypatch) -> None:
+def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, storage, bell, monkeypatch) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert answer.json()["checks"] == {"database": "ok", "storage": "ok", "workers": "no worker", "models": "ok"}
-    jobs.hear("w")
+    well = dict.fromkeys(("database", "broker", "storage", "space", "workers", "models"), "ok")
+    assert answer.json()["checks"] == well | {"workers": "no worker for prepare, predict, publish"}
+    jobs.hear("w", stages=[Stage.PREPARE, Stage.PUBLISH])
+    assert client.get("/readyz").json()["checks"]["workers"] == "no worker for predict"
+    jobs.hear("gpu", stages=[Stage.PREDICT])
+    assert client.get("/readyz").json() == {"status": "ok", "checks": well}
     assert client.get("/readyz").status_code == 200
+    bell.broken = True
+    assert client.get("/readyz").json()["checks"] == well | {"broker": "ConnectionError"}
+    bell.broken = False
+    monkeypatch.setattr(storage, "room_bytes", lambda: 10**6)
+    assert client.get("/readyz").json()["checks"] == well | {"space": "no room for a study"}
 
     def full() -> None:
         raise OSError(28, "no space")

@@ -11,44 +11,16 @@ import pytest
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from model.errors import Cancelled, DeviceError, PredictionError, StudyError
-from service.jobs.job import Fault, Job, Progress
+from service.jobs.job import Fault, Progress
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage, State
 from service.settings import Settings
 from service.storage.folders import LocalStorage
 from service.storage.layout import job_key, tidy
 from service.worker.celery_app import create_celery
-from service.worker.lifecycle import StageRunner
 from service.worker.reaper import Reaper
 from service.worker.retention import Retention
 from service.worker.rounds import Round
-
-
-class FakePipeline:
-    """Stores a file, then does what a test wants."""
-
-    def __init__(self, storage: LocalStorage, act: Callable[..., None]) -> None:
-        self.storage = storage
-        self.act = act
-
-    def run(self, stage: Stage, job: Job, output: str, *, progress, cancelled) -> tuple[str, ...]:
-        with self.storage.writing(job_key(job.id, output)) as folder:
-            (folder / "file").touch()
-            self.act(progress, cancelled)
-        return ("a new warning",)
-
-
-@pytest.fixture
-def run(jobs: JobRepository, storage: LocalStorage, bell):
-    """Run one stage with an action; returns the pipeline."""
-
-    def run_stage(act: Callable[..., None], *, stage: Stage = Stage.PREPARE, stopping=lambda: False) -> FakePipeline:
-        pipeline = FakePipeline(storage, act)
-        runner = StageRunner(jobs, pipeline, bell, owner="w", heartbeat_s=0.02, lease_s=30.0, stopping=stopping)
-        runner.run(stage)
-        return pipeline
-
-    return run_stage
 
 
 def fail_with(error: Exception) -> Callable[..., None]:
@@ -176,13 +148,13 @@ def test_the_reaper_rings_and_sweeps(jobs: JobRepository, storage: LocalStorage,
     for job_id in (kept, "0" * 32):
         with storage.writing(job_key(job_id, "study")) as folder:
             (folder / "file").touch()
-    reaper = Reaper(jobs, storage, bell, worker="w", ring_again_s=60, abandoned_s=-1)
+    reaper = Reaper(jobs, storage, bell, worker="w", stages=tuple(Stage), ring_again_s=60, abandoned_s=-1)
     # At first for all that wait, then for what waits for long
     for waited_s, rung in ((1, 1), (1, 1), (61, 2)):
         clock.advance(waited_s)
         reaper.look()
         assert bell.rung == [Stage.PREPARE] * rung
-    assert jobs.workers_alive(30) == 1
+    assert jobs.figures(silent_s=30).workers == dict.fromkeys(Stage, 1)
     reaper.sweep()
     assert storage.children("jobs") == [kept]
 
@@ -195,7 +167,7 @@ def test_the_reaper_tidies_for_a_worker_killed_just_after_the_end(
         run(lambda progress, cancelled: None, stage=stage)
     with storage.writing(job_key(job_id, "predict-2")) as folder:
         (folder / "file").touch()
-    Reaper(jobs, storage, bell, worker="w", ring_again_s=60, abandoned_s=-1).sweep()
+    Reaper(jobs, storage, bell, worker="w", stages=tuple(Stage), ring_again_s=60, abandoned_s=-1).sweep()
     assert storage.children(job_key(job_id)) == ["publish-3"]
 
 

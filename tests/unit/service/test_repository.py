@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, delete
 
 from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError, RequeueRefused
+from service.jobs.figures import Tally
 from service.jobs.job import Examination, Fault, Job, Parameters, Progress
 from service.jobs.repository import JobRepository, Standing
 from service.jobs.states import Stage, State
@@ -266,10 +267,10 @@ def test_an_idempotency_key_makes_one_job(jobs: JobRepository, examination: Exam
 
 
 def test_workers_are_alive_for_a_while(jobs: JobRepository, clock) -> None:
-    jobs.hear("w")
-    assert jobs.workers_alive(30) == 1
+    jobs.hear("w", stages=[Stage.PREDICT])
+    assert jobs.figures(silent_s=30).workers == {Stage.PREPARE: 0, Stage.PREDICT: 1, Stage.PUBLISH: 0}
     clock.advance(31)
-    assert jobs.workers_alive(30) == 0
+    assert not any(jobs.figures(silent_s=30).workers.values())
 
 
 def test_eta_follows_the_predict_stage(jobs: JobRepository, add_job: AddJob, clock) -> None:
@@ -375,3 +376,54 @@ def test_the_eldest_ended_jobs(jobs: JobRepository, add_job: AddJob, clock) -> N
     assert [jobs.retire(job_id) for job_id in (second, second, running, "absent")] == [True, False, False, False]
     assert jobs.is_purged(second)
     assert not jobs.is_purged(running)
+
+
+def test_figures_count_what_happened_once_and_keep_it(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    done, lost, broken = (add_job().id for _ in range(3))
+    clock.advance(7)
+    queue = jobs.figures(silent_s=30).queues[Stage.PREPARE]
+    assert (queue.waiting, queue.oldest_s, queue.working) == (3, 9, 0)
+    for stage in Stage:
+        _, lease = jobs.claim(stage, "w")
+        clock.advance(3)
+        assert jobs.figures(silent_s=30).queues[stage].working == 1
+        jobs.advance(lease, stage, output="o")
+    job, _ = jobs.claim(Stage.PREPARE, "killed")
+    assert job.id == lost
+    clock.advance(31)
+    # Whoever finds it first, the reaper or another worker
+    jobs.reap(ring_again_s=60)
+    jobs.claim(Stage.PREPARE, "killed, too")
+    clock.advance(31)
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.release(lease, "no space", counts=True)
+    jobs.reap(ring_again_s=60)
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, Fault(code="pixel-format", message="", stage="prepare"))
+    jobs.purge(done)
+
+    counted = jobs.figures(silent_s=30).counted
+    assert counted[Tally.ENDED, "succeeded"] == {"": 1}
+    assert counted[Tally.ENDED, "failed"] == {"": 2}
+    assert counted[Tally.FAILED, "quarantined"] == counted[Tally.FAILED, "pixel-format"] == {"": 1}
+    assert counted[Tally.LEASE_LOST, "prepare"] == {"": 2}
+    assert counted[Tally.GIVEN_BACK, "prepare"] == {"": 1}
+    assert counted[Tally.STAGE_SECONDS, "predict"] == {"5": 1, "sum": 3}
+    assert counted[Tally.JOB_SECONDS, ""] == {"20": 1, "sum": 18}
+    assert broken in {job.id for job in jobs.page(state=State.FAILED, limit=9, cursor=None)[0]}
+
+
+def test_workers_that_count_at_once_lose_no_count(jobs: JobRepository, add_job: AddJob) -> None:
+    for _ in range(8):
+        add_job()
+
+    def work() -> None:
+        while (claimed := jobs.claim(Stage.PREPARE, "w")) is not None:
+            jobs.advance(claimed[1], Stage.PREPARE, output="o")
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert jobs.figures(silent_s=30).counted[Tally.STAGE_SECONDS, "prepare"] == {"1": 8, "sum": 0}
