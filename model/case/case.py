@@ -12,6 +12,10 @@ from model.case.grid import Volume, VoxelGrid
 EXTERNAL = "External"
 """TG-263 name of the patient's outline."""
 
+COUCH_TOLERANCE_DEG = 0.1
+"""A couch that is turned by less is not: it moves a point 200 mm away by a third of a millimetre, and angles that were
+computed from others are never quite 0."""
+
 PrescriptionSource = Literal["plan", "structure-name", "parameter", "data-set"]
 
 
@@ -88,6 +92,11 @@ class Beam:
     gantry_deg: tuple[float, ...]
     isocentre_mm: tuple[float, float, float] | None = None
     couch_deg: float = 0.0
+
+    @property
+    def has_turned_couch(self) -> bool:
+        """Whether the couch is turned away from 0°."""
+        return abs((self.couch_deg + 180.0) % 360.0 - 180.0) > COUCH_TOLERANCE_DEG
 
 
 @dataclass(frozen=True)

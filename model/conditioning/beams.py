@@ -62,7 +62,7 @@ def fields_of(case: Case, usual_gantry_deg: Sequence[float]) -> tuple[tuple[Fiel
     warning = None
     if not case.beams:
         warning = "the study has no plan with beams; the site's usual fields are assumed"
-    elif any(beam.couch_deg % 360 for beam in case.beams):
+    elif any(beam.has_turned_couch for beam in case.beams):
         warning = "the plan's couch is turned, which the model does not know; the site's usual fields are assumed"
     if warning is None:
         angles = [(angle, beam.isocentre_mm) for beam in case.beams for angle in beam.gantry_deg]

@@ -165,7 +165,7 @@ def from_head_first_supine(beam: Beam, patient_position: str) -> Beam | None:
 
 
 def _turned(beam: Beam, sign: int, offset_deg: float, roll_deg: float) -> Beam | None:
-    if beam.couch_deg and roll_deg in (ROLL_DEG["DR"], ROLL_DEG["DL"]):
+    if beam.has_turned_couch and roll_deg in (ROLL_DEG["DR"], ROLL_DEG["DL"]):
         return None
     return replace(
         beam,

@@ -63,12 +63,14 @@ def test_empty_plan() -> None:
     assert (summary.target_dose_gy, summary.highest_dose_gy, summary.beams) == ({}, None, ())
 
 
-def test_turned_couch_under_a_patient_on_the_side_leaves_the_beam_out() -> None:
+@pytest.mark.parametrize(("couch", "is_left_out"), [("10", True), ("359.5", True), ("8e-10", False), ("359.99", False)])
+def test_turned_couch_under_a_patient_on_the_side_leaves_the_beam_out(couch: str, is_left_out: bool) -> None:
     plan = Dataset()
     plan.BeamSequence = [beam(40)]
+    plan.BeamSequence[0].ControlPointSequence[0].PatientSupportAngle = couch
     summary = read_plan(plan, "HFDR")
-    assert summary.beams == ()
-    assert len(summary.warnings) == 1
+    assert (not summary.beams) == is_left_out
+    assert len(summary.warnings) == is_left_out
 
 
 def test_position_of_a_beam_is_that_of_its_own_setup() -> None:
