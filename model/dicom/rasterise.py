@@ -88,6 +88,11 @@ def rasterise(contours_mm: Sequence[NDArray[np.float64]], grid: VoxelGrid) -> ND
     return np.ascontiguousarray(np.flip(ascending, _descending_axes(grid)))
 
 
+def count_voxels(contours_mm: Sequence[NDArray[np.float64]], grid: VoxelGrid) -> int:
+    """How many voxels `rasterise` sets."""
+    return _count(_stacks(list(_slabs(contours_mm, grid)), grid, np.ones(3, np.intp)))
+
+
 def sample(contours_mm: Sequence[NDArray[np.float64]], grid: VoxelGrid) -> Samples | None:
     """Points spread evenly inside closed contours, for structures whose voxels are too few for a DVH.
 

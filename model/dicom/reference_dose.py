@@ -2,14 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from model.case import VoxelGrid
 from model.dicom.attributes import items, text, uid
 from model.dicom.dose_reader import read_dose
 from model.dicom.files import read_file, reading
 from model.dicom.rules import Rule
-from model.dicom.study import Study
+from model.dicom.study import Study, covered
 from model.errors import DatasetError
 
 
@@ -61,16 +59,3 @@ def dose_coverage(study: Study) -> NDArray[np.bool_]:
     if study.reference_dose_file is None:
         raise ValueError("the study has no reference dose")
     return covered(read_dose(study.reference_dose_file).grid, study.grid)
-
-
-def covered(dose: VoxelGrid, grid: VoxelGrid) -> NDArray[np.bool_]:
-    """(slices, rows, columns) voxels of a grid at which a dose on another grid is interpolated, not beyond its end."""
-    if dose.same_as(grid):
-        return np.ones(grid.shape, np.bool_)
-    # The same interpolation of ones: at the very edge rounding decides, and must decide the same
-    to_dose = np.linalg.inv(dose.affine) @ grid.affine
-    ones = np.ones(dose.shape, np.float32)
-    interpolated = ndimage.affine_transform(
-        ones, to_dose[:3, :3], to_dose[:3, 3], output_shape=grid.shape, order=1, output=np.float32
-    )
-    return np.asarray(interpolated > 0.5)

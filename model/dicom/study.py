@@ -17,7 +17,7 @@ from model.dicom.dose_reader import read_dose
 from model.dicom.files import reading
 from model.dicom.outline import derive_outline
 from model.dicom.plan import PlanSummary, check_position, read_plan
-from model.dicom.rasterise import rasterise
+from model.dicom.rasterise import count_voxels, rasterise
 from model.dicom.rules import Rule, refuse
 from model.dicom.selection import (
     absent_images,
@@ -34,7 +34,8 @@ DERIVED_OUTLINE_WARNING = "No ROI is the external outline; it was derived from t
 """For callers of `build_case` that choose no external structure."""
 
 EDGE_TOLERANCE = 1e-3
-"""In slices: a contour on the outer face of the last slice is still inside the CT."""
+"""In voxels: a contour on the outer face of the last slice is still inside the CT, and the CT's voxels at the edge of a
+dose are covered by it, whatever rounding does."""
 
 PLANAR_TOLERANCE = 0.5
 """In slices: a contour whose points spread further along the slices lies in another plane than theirs."""
@@ -204,6 +205,8 @@ def build_case(
     if without_roi:
         raise refuse(Rule.NO_TARGET, f"dose is prescribed to {', '.join(without_roi)}, but no ROI was chosen for it")
     structures = {name: make_structure(study, name, choice) for name, choice in choices.items()}
+    for name, choice in choices.items():
+        check_not_empty(study, name, choice)
     hu = decode_hu(study.ct_files, study.grid)
     if EXTERNAL not in structures:
         structures[EXTERNAL] = Structure(EXTERNAL, derive_outline(hu, study.grid), "external")
@@ -318,30 +321,67 @@ def check_choice(study: Study, name: str, choice: StructureChoice) -> Roi:
     return roi
 
 
-def make_structure(study: Study, name: str, choice: StructureChoice) -> Structure:
-    """Make the mask of a chosen ROI.
+def check_not_empty(study: Study, name: str, choice: StructureChoice) -> None:
+    """Check that a target or an outline holds a voxel; an organ need not.
 
     Raises
     ------
     StudyError
-        ``unknown-roi``, ``no-contours``, ``contours-outside-ct``, ``contours-not-planar`` or ``empty-structure``.
+        ``empty-structure``.
+    """
+    contours_mm = study.contours_mm.get(choice.roi_number, ())
+    if choice.kind == "oar" or count_voxels(contours_mm, study.grid):
+        return
+    spacing = " x ".join(f"{mm:.2f}" for mm in study.grid.spacing_mm)
+    raise refuse(
+        Rule.EMPTY_STRUCTURE,
+        f"the {choice.kind} {name} is too small for this CT: of its voxel centres, {spacing} mm apart, none lies "
+        "inside; the parameter 'structures' can name other ROIs",
+        roi=choice.roi_number,
+        spacing_mm=list(study.grid.spacing_mm),
+    )
+
+
+def make_structure(study: Study, name: str, choice: StructureChoice) -> Structure:
+    """Make the mask of a chosen ROI; that of a tiny one may be empty.
+
+    Raises
+    ------
+    StudyError
+        ``unknown-roi``, ``no-contours``, ``contours-outside-ct`` or ``contours-not-planar``.
     """
     roi = check_choice(study, name, choice)
     mask = rasterise(study.contours_mm[roi.number], study.grid)
-    if choice.kind != "oar" and not mask.any():
-        raise refuse(
-            Rule.EMPTY_STRUCTURE, f"no voxel centre lies inside ROI {roi.name}, chosen as {name}", roi=roi.number
-        )
     return Structure(name, mask, choice.kind, roi_name=roi.name, roi_number=roi.number)
 
 
 def resample_dose(dose: Volume, grid: VoxelGrid) -> NDArray[np.float32]:
-    """Dose on the CT's grid, linearly interpolated; zero outside its own."""
+    """Dose on the CT's grid, linearly interpolated; zero where it is not `covered`."""
     if dose.grid.same_as(grid):
         return np.asarray(dose.values, np.float32)
     to_dose = np.linalg.inv(dose.grid.affine) @ grid.affine
-    return np.asarray(
-        ndimage.affine_transform(
-            dose.values, to_dose[:3, :3], to_dose[:3, 3], output_shape=grid.shape, order=1, output=np.float32
-        )
+    values = ndimage.affine_transform(
+        dose.values,
+        to_dose[:3, :3],
+        to_dose[:3, 3],
+        output_shape=grid.shape,
+        order=1,
+        mode="nearest",
+        output=np.float32,
     )
+    values[~covered(dose.grid, grid)] = 0.0
+    return np.asarray(values)
+
+
+def covered(dose: VoxelGrid, grid: VoxelGrid) -> NDArray[np.bool_]:
+    """(slices, rows, columns) voxels of a grid whose centres lie within the outermost voxel centres of a dose."""
+    inside = np.ones(grid.shape, np.bool_)
+    if dose.same_as(grid):
+        return inside
+    to_dose = np.linalg.inv(dose.affine) @ grid.affine
+    row, column = np.ogrid[: grid.shape[1], : grid.shape[2]]
+    for number in range(grid.shape[0]):
+        for (by_slice, by_row, by_column, first), size in zip(to_dose, dose.shape, strict=False):
+            index = first + number * by_slice + row * by_row + column * by_column
+            inside[number] &= (index >= -EDGE_TOLERANCE) & (index <= size - 1 + EDGE_TOLERANCE)
+    return inside

@@ -14,9 +14,16 @@ from model.dicom.derived import WARNING
 from model.dicom.dose_reader import read_dose
 from model.dicom.files import read_file, reading
 from model.dicom.outline import derive_outline
-from model.dicom.reference_dose import covered
 from model.dicom.rules import Rule, refuse
-from model.dicom.study import DERIVED_OUTLINE_WARNING, StructureChoice, Study, make_structure, resample_dose
+from model.dicom.study import (
+    DERIVED_OUTLINE_WARNING,
+    StructureChoice,
+    Study,
+    check_not_empty,
+    covered,
+    make_structure,
+    resample_dose,
+)
 from model.errors import StudyError
 
 
@@ -135,6 +142,8 @@ def contoured_structures(
     warnings = []
     for name, choice in choices.items():
         try:
+            if name == EXTERNAL:
+                check_not_empty(study, name, choice)
             structures[name] = make_structure(study, name, choice)
         except StudyError as error:
             warnings.append(f"left out: {error.message}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from model.checkpoint.manifest import WITHOUT_CHANCE
 from model.conditioning.prescription import resolve_prescription
 from model.conditioning.site import StructureMatch, match_structures
-from model.dicom.study import StructureChoice, Study, check_choice, read_study
+from model.dicom.study import StructureChoice, Study, check_choice, check_not_empty, read_study
 from model.errors import DiffDPError, SiteError, is_fault_of_the_machine
 from service.errors import ParametersError, StudyUnreadable, UploadError
 from service.intake.archive import is_archive, unpack
@@ -41,7 +41,9 @@ def examine(paths: Sequence[Path], models: Mapping[str, KnownModel], parameters:
     study = read_study(paths, ct_series=parameters.ct_series, structure_set=parameters.structure_set)
     name, match = _choose_model(study, models, parameters)
     for used in match.structures.values():
-        check_choice(study, used.name, StructureChoice(used.roi_number, used.kind))
+        choice = StructureChoice(used.roi_number, used.kind)
+        check_choice(study, used.name, choice)
+        check_not_empty(study, used.name, choice)
     plan = study.plan
     prescription, prescription_warnings = resolve_prescription(
         match.targets,

@@ -145,16 +145,29 @@ def test_a_uid_that_the_study_lacks_is_refused_with_those_that_it_has(study: Pat
     assert examine(list(study.iterdir()), models, Parameters(**{name: known})).model == "tiny"
 
 
-def test_contours_beyond_the_ct_are_refused_before_there_is_a_job(study: Path, models, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rule", "points_mm"),
+    [
+        ("contours-outside-ct", [(0, 0, 2000), (9, 0, 2000), (0, 9, 2000)]),
+        ("empty-structure", [(0.1, 0.1, 0), (0.2, 0.1, 0), (0.1, 0.2, 0)]),
+    ],
+)
+def test_targets_that_cannot_be_used_are_refused_before_there_is_a_job(
+    study: Path, models, tmp_path: Path, rule: str, points_mm: list[tuple[float, float, float]]
+) -> None:
     spoilt = dcmread(study / "RS.dcm")
     number = next(roi.ROINumber for roi in spoilt.StructureSetROISequence if roi.ROIName == "PTV_7000")
-    contours = next(c for c in spoilt.ROIContourSequence if c.ReferencedROINumber == number).ContourSequence
-    contours[0].ContourData = [float(x) + 2000 * (k % 3 == 2) for k, x in enumerate(contours[0].ContourData)]
+    contour_set = next(c for c in spoilt.ROIContourSequence if c.ReferencedROINumber == number)
+    contour_set.ContourSequence = contour_set.ContourSequence[:1]
+    corner_mm = np.array(contour_set.ContourSequence[0].ContourData[:3], float)
+    contour_set.ContourSequence[0].ContourData = (corner_mm + points_mm).ravel().tolist()
     spoilt.save_as(tmp_path / "RS.dcm")
     files = [tmp_path / "RS.dcm", *(path for path in study.iterdir() if path.name != "RS.dcm")]
     with pytest.raises(StudyError, match="PTV_7000") as error:
         examine(files, models, Parameters())
-    assert error.value.rule == "contours-outside-ct"
+    assert error.value.rule == rule
+    # The other targets can do without
+    assert examine(files, models, Parameters(structures={"PTV_High": "PTV_6300"})).model == "tiny"
 
 
 @pytest.mark.parametrize("uid", ["", "1" * 65, 3])

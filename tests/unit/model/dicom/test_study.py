@@ -18,9 +18,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from model.case import EXTERNAL, Prescription
+from model.case import EXTERNAL, Prescription, Volume, VoxelGrid
 from model.dicom import Rule, StructureChoice, build_case, check_choice, read_study
-from model.dicom.study import Study
+from model.dicom.study import Study, check_not_empty, covered, resample_dose
 from model.errors import StudyError
 
 CHOICES = {"PTV": StructureChoice(1, "target"), EXTERNAL: StructureChoice(2, "external")}
@@ -531,9 +531,17 @@ def test_chosen_rois_are_checked_before_anything_is_decoded(study) -> None:
 def test_target_smaller_than_a_voxel(study) -> None:
     (ptv,) = (c for c in study.structure_set.ROIContourSequence if c.ReferencedROINumber == 1)
     ptv.ContourSequence = [contour([(0, 0, 23), (0.1, 0, 23), (0.1, 0.1, 23)])]
-    with pytest.raises(StudyError) as raised:
-        build_case(read(study), CHOICES, PRESCRIPTION)
-    assert raised.value.rule == "empty-structure"
+    found = read(study)
+    for check in (
+        lambda: check_not_empty(found, "PTV", CHOICES["PTV"]),
+        lambda: build_case(found, CHOICES, PRESCRIPTION),
+    ):
+        with pytest.raises(StudyError, match="too small for this CT") as raised:
+            check()
+        assert raised.value.rule == "empty-structure"
+        assert raised.value.details["roi"] == 1
+    check_not_empty(found, "PTV", StructureChoice(1, "oar"))
+    check_not_empty(found, EXTERNAL, CHOICES[EXTERNAL])
 
 
 def test_contours_across_the_slices(study) -> None:
@@ -553,6 +561,17 @@ def test_reference_dose_is_interpolated_to_the_ct(study) -> None:
     dose_gy = build_case(found, CHOICES, PRESCRIPTION, with_reference=True).dose_gy
     assert dose_gy is not None
     assert np.allclose(dose_gy[:, :7, :9], np.arange(6.0)[:, None, None], atol=1e-5)
+
+
+@pytest.mark.parametrize("spacing_mm", [0.1, 0.7, 1.1, 2.5, 3.0])
+def test_rounding_does_not_cut_off_the_ends_of_a_dose(spacing_mm: float) -> None:
+    for origin_mm in np.arange(-300, 300, 7) / 10:
+        ct = VoxelGrid((9, 2, 2), (spacing_mm, 1.0, 1.0), (0.0, 0.0, 6 * spacing_mm + origin_mm))
+        dose = VoxelGrid((12, 2, 3), (spacing_mm, 1.0, 1.0), (0.0, 0.0, origin_mm))
+        resampled = resample_dose(Volume(np.ones(dose.shape), dose), ct)
+        assert (resampled[:6] == 1).all()
+        assert (resampled[6:] == 0).all()
+        assert (covered(dose, ct) == (resampled == 1)).all()
 
 
 def test_reference_dose_that_is_not_clear(study) -> None:

@@ -83,6 +83,21 @@ def test_rois_that_cannot_be_used_are_left_out(study) -> None:
     assert warnings == ("left out: ROI Empty, chosen as Nothing, has no closed contour",)
 
 
+def test_a_target_smaller_than_a_voxel_is_reported(study) -> None:
+    (ptv,) = (c for c in study.structure_set.ROIContourSequence if c.ReferencedROINumber == 1)
+    ptv.ContourSequence = ptv.ContourSequence[:1]
+    ptv.ContourSequence[0].ContourData = [0, 0, 23, 0.1, 0, 23, 0.1, 0.1, 23]
+    read = read_study(study.write())
+    choices = {"PTV": StructureChoice(1, "target"), EXTERNAL: StructureChoice(2, "external")}
+    _, structures, warnings = contoured_structures(read, choices)
+    assert not structures["PTV"].mask.any()
+    assert warnings == ()
+    # But not as the outline
+    _, structures, warnings = contoured_structures(read, {EXTERNAL: StructureChoice(1, "external")})
+    assert structures[EXTERNAL].mask.any()
+    assert "too small" in warnings[0]
+
+
 def test_identifiers_are_uids(study) -> None:
     plan = study.add_plan()
     found = identifiers(read_study(study.write()))
