@@ -4,7 +4,8 @@
 # make bench   measures speed, memory and agreement of the DICOM path into docs/results/bench-dicom.md
 # make serve   sets up and serves on http://127.0.0.1:8000
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
-#                  best weights by those of folder/select, scored on those of folder/val
+#                  best weights by those of folder/select, scored on those of folder/val;
+#                  MINUTES=12 trains each for so long instead of an hour
 # make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
 # make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
 #                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
@@ -56,11 +57,12 @@ CASES ?= cases
 COMPARISON ?= runs/comparison
 RECIPES ?= model/training/recipes
 DEVICE ?= auto
+MINUTES ?= 60
 
 comparison: setup
 	for system in $(SYSTEMS); do \
 	    $(BIN)/diffdp train $(RECIPES)/compare-$$system.toml $(CASES)/train $(CASES)/select -o $(COMPARISON)/$$system \
-	        --run $(COMPARISON)/run-$$system --device $(DEVICE) || exit 1; \
+	        --run $(COMPARISON)/run-$$system --minutes $(MINUTES) --device $(DEVICE) || exit 1; \
 	done
 	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
 	    -o docs/results/comparison --device $(DEVICE)

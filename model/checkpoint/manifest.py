@@ -126,7 +126,14 @@ class Training(_Frozen):
 
 
 class Manifest(_Frozen):
-    """All that is needed to use a checkpoint and to judge it."""
+    """All that is needed to use a checkpoint and to judge it.
+
+    Parameters
+    ----------
+    smallest_window
+        Rows and columns of the crops that it learnt from: slices are predicted in windows around the patient no smaller
+        than these, since normalisation over an image makes the dose depend on how much air it shows. None: all of it.
+    """
 
     format: Literal["diffdp-checkpoint/1"] = "diffdp-checkpoint/1"
     name: str
@@ -137,6 +144,7 @@ class Manifest(_Frozen):
     architecture: Architecture
     channels: tuple[Channel, ...]
     grid: NetworkGrid
+    smallest_window: tuple[int, int] | None = None
     normalisation: Normalisation
     schedule: Schedule
     defaults: SamplerDefaults

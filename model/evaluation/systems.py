@@ -77,12 +77,12 @@ def parse_system(text: str, find: Callable[[str], Checkpoint]) -> System:
 
 
 def costs(systems: Sequence[System], scores: Mapping[str, Scores]) -> Extras:
-    """Return parameters, operations per slice as it is sampled, and time, as columns of a table."""
+    """Return parameters, operations in the smallest window as it is sampled, and time: columns of a table."""
     told: dict[str, dict[str, str]] = {}
     for system in systems:
         predictor = system.predictor("cpu")
-        grid, sampling = predictor.manifest.grid, system.sampling
-        found = cost(predictor.network, grid.rows, grid.columns)
+        manifest, sampling = predictor.manifest, system.sampling
+        found = cost(predictor.network, *(manifest.smallest_window or (manifest.grid.rows, manifest.grid.columns)))
         evaluations = predictor.evaluations(system.options(0)) if found.step and sampling.sampler != "coarse" else 0
         coarse = found.coarse if sampling.sampler.startswith("coarse") else 0
         seconds = np.mean([patient.seconds for patient in scores[system.label].patients])

@@ -16,6 +16,7 @@ from model.case import Case
 from model.checkpoint.manifest import WITHOUT_CHANCE, Manifest, Sampler, SamplerDefaults
 from model.checkpoint.store import Checkpoint
 from model.conditioning.channels import Conditioning, condition, dose_from_network
+from model.conditioning.windows import Window, batches_of, windows_of
 from model.diffusion.reverse import ancestral, ddim
 from model.diffusion.schedule import NoiseSchedule, add_noise
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
@@ -219,7 +220,8 @@ class Predictor:
     ) -> NDArray[np.float32]:
         """Return images (samples, slices, rows, columns), made by batches of slices; by smaller ones if need be."""
         total, per_slice = conditioning.slice_count, self.evaluations(options)
-        samples = np.empty((options.samples, *conditioning.external.shape), np.float32)
+        windows = self._windows(conditioning)
+        samples = np.full((options.samples, *conditioning.external.shape), self._nothing, np.float32)
         done, smaller = 0, False
 
         def step(evaluations: int) -> None:
@@ -227,10 +229,11 @@ class Predictor:
             if cancelled():
                 raise Cancelled("the prediction was cancelled")
 
-        while done < total:
-            slices = np.arange(done, min(done + together, total))
+        waiting = batches_of(windows, together)
+        while waiting:
+            slices = waiting[0]
             try:
-                self._sample_batch(conditioning, slices, options, samples, step)
+                self._sample_batch(conditioning, slices, [windows[k] for k in slices], options, samples, step)
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -241,41 +244,53 @@ class Predictor:
             else:
                 done += len(slices)
                 progress(Progress(done / total, done, total))
+                waiting = waiting[1:]
                 continue
+            waiting = [b[first : first + together] for b in waiting for first in range(0, len(b), together)]
             # Here the error, and with it the tensors of the batch, is gone
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return samples
 
+    def _windows(self, conditioning: Conditioning) -> list[Window]:
+        """Return what of each slice the network works on: all slices of a volumetric network have the same."""
+        external, smallest = conditioning.external, self.manifest.smallest_window or conditioning.external.shape[1:]
+        if self.network.volumetric:
+            return windows_of(external.max(axis=0, keepdims=True), smallest) * len(external)
+        return windows_of(external, smallest)
+
     def _sample_batch(
         self,
         conditioning: Conditioning,
         slices: NDArray[np.int64],
+        windows: list[Window],
         options: SamplingOptions,
         samples: NDArray[np.float32],
         step: Callable[[int], None],
     ) -> None:
         """Fill in the samples of some slices; after every denoising step tell how many evaluations were made."""
         evaluations = 0
-        for sample, images in enumerate(self._samples(conditioning, slices, options)):
+        for sample, images in enumerate(self._samples(conditioning, slices, windows, options)):
             last = None
             for image in images:
                 last = image
                 evaluations += len(slices)
                 step(evaluations)
             assert last is not None  # noqa: S101 - every sampler takes a step
-            samples[sample, slices] = last[:, 0].float().cpu().numpy()
+            for k, window, found in zip(slices, windows, last[:, 0].float().cpu().numpy(), strict=True):
+                samples[(sample, k, *window.index)] = found
 
     def _samples(
-        self, conditioning: Conditioning, slices: NDArray[np.int64], options: SamplingOptions
+        self, conditioning: Conditioning, slices: NDArray[np.int64], windows: list[Window], options: SamplingOptions
     ) -> Iterator[Iterator[Tensor]]:
-        """Yield for each sample the images (slices, 1, rows, columns) after each of its steps."""
-        x = torch.from_numpy(conditioning.structure_images(slices)).to(self.device)
-        outside = torch.from_numpy(conditioning.external[slices, None] == 0).to(self.device)
+        """Yield for each sample the windows (slices, 1, rows, columns) after each of its steps."""
+        structures = conditioning.structure_images(slices)
+        x = self._windowed([image[(..., *w.index)] for image, w in zip(structures, windows, strict=True)])
+        outline = [conditioning.external[(k, *w.index)] for k, w in zip(slices, windows, strict=True)]
+        outside = self._windowed(outline)[:, None] == 0
         # No head learnt anything outside the patient, and the noise predictor learnt that there is no dose
-        nothing = -self.manifest.normalisation.dose_offset
         if isinstance(self.network, RegressionNetwork):
-            dose = self._regress(self.network, x).masked_fill(outside, nothing)
+            dose = self._regress(self.network, x).masked_fill(outside, self._nothing)
             yield from (iter([dose]) for _ in range(options.samples))
             return
         assert isinstance(self.network, DiffusionNetwork)  # noqa: S101 - there is no third kind
@@ -283,10 +298,18 @@ class Predictor:
             features = self.network.encode(x.contiguous(memory_format=torch.channels_last))
             coarse = self.network.coarse_dose(features)
         if coarse is not None:
-            coarse = coarse.masked_fill(outside, nothing)
+            coarse = coarse.masked_fill(outside, self._nothing)
         for sample in range(options.samples):
             generators = [_generator(options.seed, sample, int(k)) for k in slices]
             yield self._reverse(self.network, features, coarse, options, generators, tuple(outside.shape[1:]))
+
+    def _windowed(self, images: list[NDArray[np.float32]]) -> Tensor:
+        return torch.from_numpy(np.stack(images)).to(self.device)
+
+    @property
+    def _nothing(self) -> float:
+        """No dose, in network units."""
+        return -self.manifest.normalisation.dose_offset
 
     def _regress(self, network: RegressionNetwork, x: Tensor) -> Tensor:
         """Map structure images (slices, channels, rows, columns) to doses (slices, 1, rows, columns)."""

@@ -162,6 +162,21 @@ class Recipe(_Frozen):
             raise ValueError("'depth' is for volumetric networks, and they need it")
         return self
 
+    def within(self, minutes: float) -> Self:
+        """Return the same recipe for so many minutes in all, divided among its stages as before.
+
+        Raises
+        ------
+        DatasetError
+            If it counts batches, not minutes.
+        """
+        planned = {stage: budget.minutes for stage, budget in self.stages.items() if budget.minutes is not None}
+        if len(planned) != len(self.stages) or not sum(planned.values()):
+            raise DatasetError(f"the budget of recipe {self.name} is not in minutes, so it cannot be divided anew")
+        share = minutes / sum(planned.values())
+        stages = {stage: Budget(minutes=round(share * budget, 3)) for stage, budget in planned.items()}
+        return self.model_copy(update={"stages": stages})
+
     @property
     def conditioner(self) -> Conditioner:
         """What turns a case into images."""

@@ -140,6 +140,7 @@ def manifest_of(
         architecture=recipe.network,
         channels=conditioner.channels,
         grid=conditioner.grid,
+        smallest_window=recipe.training.crop,
         normalisation=conditioner.normalisation,
         schedule=recipe.schedule,
         defaults=recipe.sampler,

@@ -27,6 +27,9 @@ def train(
     start_from: Annotated[
         str | None, typer.Option(help="Begin with the weights of this checkpoint: a shipped one's name, or a folder.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train so long in all, the stages divided as in the recipe.")
+    ] = None,
     device: Annotated[DeviceName, typer.Option()] = DeviceName.AUTO,
 ) -> None:
     """Train a network by a recipe, which says what is trained, how and for how long.
@@ -38,6 +41,8 @@ def train(
     from model.training.train import Report  # noqa: PLC0415
 
     read = read_recipe(recipe)
+    if minutes is not None:
+        read = read.within(minutes)
     stages = list(read.stages)
     with tqdm(total=len(stages), unit="stage", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
 

@@ -257,6 +257,37 @@ def test_the_coarse_dose_is_the_encoders_own(predictor, block_case, small_manife
     assert not found[0].any()
 
 
+class Shows(nn.Module):
+    """Shows the CT as the dose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(tuple(x.shape[2:]))
+        return x[:, :1].float()
+
+
+def test_windows_around_the_patient_lie_where_the_whole_images_do(predictor, block_case, monkeypatch):
+    shows = Shows()
+    monkeypatch.setattr(predictor.network, "encode", lambda x: (x,))
+    monkeypatch.setattr(predictor.network, "coarse_dose", lambda features: shows(features[0]))
+    grid = predictor.manifest.grid.model_copy(update={"rows": 64, "columns": 80})
+    moved = block_case.external.copy()
+    moved[1] = False
+    moved[1, 3:5, 4:6] = True  # its window lies elsewhere than those of the other slices
+    structures = block_case.structures | {EXTERNAL: Structure(EXTERNAL, moved, "external")}
+    case = replace(block_case, structures=structures)
+    doses = []
+    for window in (None, (16, 16)):
+        predictor.manifest = predictor.manifest.model_copy(update={"grid": grid, "smallest_window": window})
+        doses.append(predictor.predict(case, options("coarse")).dose_gy)
+    np.testing.assert_array_equal(doses[1], doses[0])
+    assert len(np.unique(doses[0])) > 100
+    assert shows.sizes == [(64, 80), (16, 16), (32, 32)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_dose_that_is_not_finite_is_refused(predictor, block_case, sampler, value):

@@ -83,3 +83,14 @@ def test_a_recipe_that_is_not_there_names_those_that_are():
 )
 def test_a_budget_is_spent_by_time_or_by_batches(budget, elapsed_s, batches, spent):
     assert budget.spent(elapsed_s, batches) == spent
+
+
+def test_minutes_in_all_are_divided_as_in_the_recipe(written):
+    text = WHOLE.replace("minutes = 1 }", "minutes = 15 }").replace("batches = 7", "minutes = 45")
+    recipe = read_recipe(written(text)).within(12)
+    assert {stage: budget.minutes for stage, budget in recipe.stages.items()} == {"pretrain": 3, "diffusion": 9}
+
+
+def test_batches_are_not_divided_by_minutes(written):
+    with pytest.raises(DatasetError, match="recipe mine is not in minutes"):
+        read_recipe(written(WHOLE)).within(12)
