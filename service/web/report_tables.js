@@ -1,4 +1,4 @@
-// The report's figures and clinical goals as tables, with the digits that the report has.
+// The report's figures and clinical goals as tables, with the digits of the printed report.
 
 import { h, swatch } from "./dom.js";
 import { figure } from "./words.js";
@@ -22,8 +22,8 @@ const ORGAN_COLUMNS = [
   ["D50% (Gy)", "d50_gy"],
 ];
 
-function signed(value) {
-  return value === null || value === undefined ? "" : `${value > 0 ? "+" : ""}${figure(value)}`;
+function signed(value, name) {
+  return value === null || value === undefined ? "" : `${value > 0 ? "+" : ""}${figure(value, name)}`;
 }
 
 function table(caption, columns, structures, colours, withPrescription) {
@@ -57,14 +57,14 @@ function table(caption, columns, structures, colours, withPrescription) {
             "tr",
             {},
             h("th", { scope: "row" }, swatch(colours[s.name]), s.name),
-            withPrescription ? h("td", {}, figure(s.prescription_gy)) : null,
-            h("td", {}, figure(s.volume_cc)),
+            withPrescription ? h("td", {}, figure(s.prescription_gy, "prescription_gy")) : null,
+            h("td", {}, figure(s.volume_cc, "volume_cc")),
             columns.map(([, name]) =>
               h(
                 "td",
                 {},
-                figure(s.dose?.metrics[name]),
-                s.difference ? h("small", {}, signed(s.difference[name])) : null,
+                figure(s.dose?.metrics[name], name),
+                s.difference ? h("small", {}, signed(s.difference[name], name)) : null,
               ),
             ),
           ),
@@ -116,19 +116,20 @@ export function goalsTable(report) {
       h(
         "tbody",
         {},
-        goals.results.map((goal) =>
-          h(
+        goals.results.map((goal) => {
+          const written = (value) => figure(value, goal.unit === "Gy" ? "gy" : "percent");
+          return h(
             "tr",
             {},
             h("th", { scope: "row" }, goal.structure),
-            h("td", {}, `${goal.metric} ${goal.at_most ? "≤" : "≥"} ${goal.limit} ${goal.unit}`),
-            h("td", {}, figure(goal.value)),
-            compared ? h("td", {}, figure(goal.reference_value)) : null,
-            h("td", {}, figure(goal.margin)),
+            h("td", {}, `${goal.metric} ${goal.at_most ? "≤" : "≥"} ${written(goal.limit)} ${goal.unit}`),
+            h("td", {}, written(goal.value)),
+            compared ? h("td", {}, written(goal.reference_value)) : null,
+            h("td", {}, written(goal.margin)),
             h("td", {}, verdict(goal)),
             h("td", { className: "meaning", title: goals.sources[goal.source] ?? goal.source }, goal.meaning),
-          ),
-        ),
+          );
+        }),
       ),
     ),
   );

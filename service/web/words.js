@@ -32,9 +32,13 @@ export function gy(value, decimals = 1) {
   return `${value.toFixed(decimals)} Gy`;
 }
 
-/** A figure of the report with the digits that it has there; a dash for what is undefined. */
-export function figure(value) {
-  return value === null || value === undefined ? "–" : String(value).replace("-", "−");
+// Of the report's figures, by the unit that ends their names
+const DECIMALS = { gy: 2, percent: 1, cc: 2, index: 3 };
+
+/** A figure of the report with the digits that it has in the printed one; a dash for what is undefined. */
+export function figure(value, name) {
+  const decimals = DECIMALS[name.split("_").at(-1)];
+  return value === null || value === undefined ? "–" : value.toFixed(decimals).replace("-", "−");
 }
 
 export function prescription(doses) {

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -255,7 +256,50 @@ def test_figures_goals_and_curves(results: Page) -> None:
             break
     expect(reading).to_contain_text("of the volume gets at least")
     expect(results.locator(".figures-card")).to_contain_text("V95% (%)")
-    expect(results.locator(".goals-card")).to_contain_text("D0.1cc ≤ 45 Gy")
+    expect(results.locator(".goals-card")).to_contain_text("D0.1cc ≤ 45.00 Gy")
+
+
+CSV_COLUMNS = {
+    "Prescribed (Gy)": "prescription_gy",
+    "Volume (cc)": "volume_cc",
+    "D98% (Gy)": "dose_d98_gy",
+    "D95% (Gy)": "dose_d95_gy",
+    "D50% (Gy)": "dose_d50_gy",
+    "D2% (Gy)": "dose_d2_gy",
+    "Mean (Gy)": "dose_mean_gy",
+    "Max (Gy)": "dose_max_gy",
+    "D0.1cc (Gy)": "dose_d0_1cc_gy",
+    "D2cc (Gy)": "dose_d2cc_gy",
+    "V95% (%)": "dose_v95_percent",
+    "V107% (%)": "dose_v107_percent",
+    "HI": "dose_homogeneity_index",
+    "CI": "dose_conformity_index",
+}
+
+
+def figures_shown(page: Page) -> dict[str, dict[str, str]]:
+    """Structure → heading → figure, as the page writes it."""
+    return page.locator(".figures-card table").evaluate_all(
+        """tables => Object.fromEntries(tables.flatMap(table => {
+            const heads = [...table.querySelectorAll("thead th")].slice(1).map(head => head.textContent);
+            return [...table.querySelectorAll("tbody tr")].map(row => [
+                row.querySelector("th").textContent,
+                Object.fromEntries(
+                    [...row.querySelectorAll("td")].map((cell, k) => [heads[k], cell.firstChild.textContent])
+                ),
+            ]);
+        }))"""
+    )
+
+
+def figures_printed(table: Path) -> dict[str, dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [{name: text.replace("-", "−") or "–" for name, text in row.items()} for row in csv.DictReader(file)]
+    return {row["structure"]: row for row in rows}
+
+
+def cells_of_html(report: Path) -> set[str]:
+    return set(re.findall(r"<td>([^<]*)", report.read_text(encoding="utf-8")))
 
 
 def test_downloads(results: Page, tmp_path: Path) -> None:
@@ -274,6 +318,11 @@ def test_downloads(results: Page, tmp_path: Path) -> None:
     assert len(list(csv.reader(saved["Report, CSV"].read_text(encoding="utf-8").splitlines()))) > 10
     assert json.loads(saved["Report, JSON"].read_text(encoding="utf-8"))["structures"]
     assert "dose.dcm" in zipfile.ZipFile(saved["All files (zip)"]).namelist()
+    for structure, shown in figures_shown(results).items():
+        printed = figures_printed(saved["Report, CSV"])[structure]
+        assert len(shown) >= 5
+        assert {heading: printed[CSV_COLUMNS[heading]] for heading in shown} == shown
+        assert set(shown.values()) <= cells_of_html(saved["Report, HTML"])
 
 
 def test_cancel_filter_and_delete(visit: Visit, study: Path) -> None:
