@@ -174,6 +174,8 @@ def _unreadable(error: Exception) -> Refusal:
 
 def serve(caller: socket.socket) -> None:
     """Answer one request within its limits; crashes and endless loops end this process and no other."""
+    with contextlib.suppress(OSError):  # Linux ends this process first when the machine is short of memory
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with caller, caller.makefile("rwb") as stream:
         request = Request.model_validate_json(stream.read())
         limits = request.limits

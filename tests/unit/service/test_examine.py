@@ -302,6 +302,18 @@ def test_a_process_that_does_not_end_in_time_is_killed(
     assert_ends(pids[0][0])
 
 
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="only Linux chooses whom to end")
+def test_the_first_to_end_when_memory_is_short(models) -> None:
+    template = Template()
+    pid, connection = template.fork()
+    with connection:
+        for _ in range(100):
+            if Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n":
+                return
+            time.sleep(0.1)
+    pytest.fail("the machine would not end it first")
+
+
 def parent_of(pid: int) -> int:
     return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
 
