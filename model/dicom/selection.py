@@ -1,5 +1,6 @@
 """What of a study belongs together: the CT series, its structure set, plan and dose."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,12 +79,34 @@ def sort_files(paths: Sequence[Path], warnings: list[str]) -> SortedFiles:
         raise _no_ct(left_out + Counter({UID(kind).name: len(files) for kind, files in used.items()}))
     if left_out:
         warnings.append(f"objects that are not needed were left out: {_listed(left_out)}")
+    structure_sets, plans, doses = (
+        _without_copies(used[kind], warnings) for kind in (RTStructureSetStorage, RTPlanStorage, RTDoseStorage)
+    )
     return SortedFiles(
         ct=tuple(used[CTImageStorage]),
-        structure_sets=tuple(file.header for file in used[RTStructureSetStorage]),
-        plans=tuple(file.header for file in used[RTPlanStorage]),
-        doses=tuple(used[RTDoseStorage]),
+        structure_sets=tuple(file.header for file in structure_sets),
+        plans=tuple(file.header for file in plans),
+        doses=tuple(doses),
     )
+
+
+def _without_copies(files: Sequence[DicomFile], warnings: list[str]) -> list[DicomFile]:
+    """Leave out what came twice, byte by byte, as in exports that were joined: there is nothing to choose."""
+    names = [uid(file.header, "SOPInstanceUID") for file in files]
+    repeated = {name for name, count in Counter(names).items() if name and count > 1}
+    digests: set[bytes] = set()
+    kept = []
+    for file, name in zip(files, names, strict=True):
+        if name in repeated:
+            with file.path.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").digest()
+            if digest in digests:
+                continue
+            digests.add(digest)
+        kept.append(file)
+    if len(kept) < len(files):
+        warnings.append(f"copies of the same {UID(files[0].sop_class).name} were left out: {len(files) - len(kept)}")
+    return kept
 
 
 def _listed(objects: Counter[str]) -> str:

@@ -75,7 +75,8 @@ def read_references(structure_set: Dataset) -> References:
         for study in items(frame, "RTReferencedStudySequence"):
             for series in items(study, "RTReferencedSeriesSequence"):
                 image_uids = {uid(i, "ReferencedSOPInstanceUID") for i in items(series, "ContourImageSequence")}
-                images[uid(series, "SeriesInstanceUID")] = frozenset(image_uids - {""})
+                name = uid(series, "SeriesInstanceUID")
+                images[name] = images.get(name, frozenset()) | image_uids - {""}
     return References(frozenset(frames - {""}), images)
 
 

@@ -156,7 +156,6 @@ def shift_contours(study) -> None:
         ("contours-outside-ct", shift_contours),
         ("missing-slice", lambda study: study.ct.__delitem__(slice(4, None))),
         ("missing-slice", lambda study: study.ct.pop(3)),
-        ("several-structure-sets", lambda study: study.structure_sets.append(study.structure_set)),
     ],
 )
 def test_broken_rule_is_named(study, rule: str, spoil: Callable) -> None:
@@ -404,6 +403,31 @@ def test_structure_sets_of_one_date_are_named_in_the_refusal(study) -> None:
     assert raised.value.rule == "several-structure-sets"
     assert raised.value.details["structure_sets"] == uids
     assert read_study(study.write(), structure_set=uids[0]).structure_set_uid == uids[0]
+
+
+def test_files_that_came_twice_count_once(study) -> None:
+    study.add_plan()
+    study.structure_sets.append(study.structure_set)
+    study.plans *= 3
+    found = read(study)
+    assert found.plan is not None
+    assert found.warnings == (
+        "copies of the same RT Structure Set Storage were left out: 1",
+        "copies of the same RT Plan Storage were left out: 2",
+    )
+    add_copy(study, SOPInstanceUID=study.structure_set.SOPInstanceUID, StructureSetLabel="Another")
+    assert refusal(study) == "several-structure-sets"
+
+
+def test_images_of_a_series_may_be_listed_in_parts(study) -> None:
+    (frame,) = study.structure_set.ReferencedFrameOfReferenceSequence
+    (series,) = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+    parts = [copy.deepcopy(series), copy.deepcopy(series)]
+    parts[0].ContourImageSequence = series.ContourImageSequence[:3]
+    parts[1].ContourImageSequence = series.ContourImageSequence[3:]
+    frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence = parts
+    study.ct.pop(0)
+    assert refusal(study) == "missing-slice"
 
 
 def test_what_the_caller_names_must_fit_all_the_same(study) -> None:
