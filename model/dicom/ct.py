@@ -42,6 +42,9 @@ TILT_TOLERANCE_MM = 0.5
 GAP_TOLERANCE = 0.1
 """How far a gap may be from a whole number of slice spacings, in spacings, to say that slices are missing."""
 
+MOST_SLOPE_HU, MOST_INTERCEPT_HU = 100.0, 1e5
+"""Far more than any CT needs: slopes are 1 or less, intercepts −1024 or −8192. What is computed from more overflows."""
+
 NOT_HOUNSFIELD = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 """Values of Rescale Type (0028,1054) that are another quantity (PS3.3 C.11.1.1.2), as in images of dual-energy CT."""
 
@@ -281,10 +284,19 @@ def _check_pixels(file: DicomFile, rows: int, columns: int) -> None:
             bits=bits,
             object=_object(file),
         )
-    if not number(header, "RescaleSlope") or number(header, "RescaleIntercept") is None:
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    if not slope or intercept is None:
         raise refuse(
             Rule.RESCALE_MISSING,
             "a CT slice lacks Rescale Slope (0028,1053) or Rescale Intercept (0028,1052)",
+            object=_object(file),
+        )
+    if abs(slope) > MOST_SLOPE_HU or abs(intercept) > MOST_INTERCEPT_HU:
+        raise refuse(
+            Rule.RESCALE_MISSING,
+            f"Rescale Slope {slope:g} and Rescale Intercept {intercept:g} of a CT slice give no Hounsfield units",
+            slope=slope,
+            intercept=intercept,
             object=_object(file),
         )
     rescale_type = text(header, "RescaleType").upper()

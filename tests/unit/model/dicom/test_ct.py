@@ -112,6 +112,8 @@ def move(index: int, z: float) -> Callable:
         ("geometry-missing", put(2, "Rows", 0)),
         ("rescale-missing", put(2, "RescaleSlope", None)),
         ("rescale-missing", put(2, "RescaleIntercept", None)),
+        ("rescale-missing", put(2, "RescaleSlope", "1e300")),
+        ("rescale-missing", put(2, "RescaleIntercept", "-1e6")),
         ("rescale-missing", put(2, "RescaleType", "ED")),
         ("multi-frame-ct", put(2, "NumberOfFrames", 2)),
         ("too-large", lambda study: [setattr(study.ct[0], keyword, 60000) for keyword in ("Rows", "Columns")]),
