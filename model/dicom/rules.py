@@ -52,7 +52,10 @@ class Rule(StrEnum):
     OBLIQUE = "oblique", "Slices must be parallel to a plane of the patient's axes."
     PIXEL_DATA_MISSING = "pixel-data-missing", "Every slice must hold as many pixels as it declares."
     PIXEL_FORMAT = "pixel-format", "Pixels must be single-sample grey values that can be decoded."
-    RESCALE_MISSING = "rescale-missing", "Every slice must say how stored values become Hounsfield units, by plausible numbers."
+    RESCALE_MISSING = (
+        "rescale-missing",
+        "Every slice must say how stored values become Hounsfield units, by plausible numbers.",
+    )
     NO_STRUCTURE_SET = "no-structure-set", "The study must hold an RT Structure Set."
     SEVERAL_STRUCTURE_SETS = (
         "several-structure-sets",
