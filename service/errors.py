@@ -18,7 +18,13 @@
     ├── CallbackRefused       a call back to this address is not allowed
     ├── ResultsNotReady       the job has no results yet, or never will
     ├── ResultAbsent          the job has results, but not this one
-    ├── Unauthorised          no valid API key came with the request
+    ├── Unauthorised          no valid API key or token came with the request
+    ├── HostUnknown           a server without keys is called by a name that is not local
+    ├── Forbidden             the key or token does not allow it
+    ├── TooManyRequests       the caller calls too often
+    ├── IssuerUnavailable     the issuer of bearer tokens does not answer
+    ├── KeyNotFound           there is no such API key
+    ├── AuditBroken           the audit log was changed
     ├── NotAcceptable         no form of the answer suits the caller
     └── LeaseLost             another worker has taken the job over
 """
@@ -118,9 +124,47 @@ class ResultAbsent(DiffDPError):
 
 
 class Unauthorised(DiffDPError):
-    """No valid API key came with the request."""
+    """No valid API key or token came with the request."""
 
     code = "unauthorised"
+
+
+class HostUnknown(DiffDPError):
+    """A server without keys is called by a name that is not local."""
+
+    code = "host-unknown"
+
+
+class Forbidden(DiffDPError):
+    """The key or token does not allow it."""
+
+    code = "forbidden"
+
+
+class TooManyRequests(DiffDPError):
+    """The caller calls too often."""
+
+    code = "rate-limited"
+    retry = True
+
+
+class IssuerUnavailable(DiffDPError):
+    """The issuer of bearer tokens does not answer, so that none can be checked."""
+
+    code = "issuer-unavailable"
+    retry = True
+
+
+class KeyNotFound(DiffDPError):
+    """There is no such API key."""
+
+    code = "key-not-found"
+
+
+class AuditBroken(DiffDPError):
+    """The audit log was changed."""
+
+    code = "audit-broken"
 
 
 class NotAcceptable(DiffDPError):

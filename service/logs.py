@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-FIELDS = ("request", "job", "stage", "code", "attempt", "worker", "method", "route", "status", "seconds")
+FIELDS = ("request", "job", "stage", "code", "attempt", "worker", "method", "route", "status", "seconds", "audit")
 """What may be given as ``extra`` or by `about`; nothing else of a record is written besides its message."""
 
 NOISY = ("alembic", "kombu", "matplotlib", "httpx", "httpcore", "celery.app.trace", "celery.worker.strategy")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -20,6 +21,8 @@ SHORTEST_WEBHOOK_KEY, LONGEST_WEBHOOK_KEY = 24, 64
 """Bytes of a key that signs calls back, as Standard Webhooks asks for."""
 REDELIVERY_MARGIN_S = 600
 """Time by which Redis waits longer for a task than the task may take."""
+SIGNATURES = {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {"EdDSA"}
+"""Ways to sign a token with a key that only the issuer has."""
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -49,10 +52,26 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys the API accepts, separated by commas; none: only local callers are served."
+        (), description="Keys of the tenant `default` that allow everything, separated by commas."
     )
+    oidc_issuer: str = Field("", description="Issuer of bearer tokens, https://…; empty: no tokens are accepted.")
+    oidc_audience: str = Field("", description="What a token must name as its audience.")
+    oidc_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("RS256", "PS256", "ES256"), description="That a token may be signed with, separated by commas."
+    )
+    oidc_leeway_s: float = Field(30.0, ge=0, le=600, description="By which the issuer's clock may differ.")
+    oidc_tenant_claim: str = Field("tenant", description="Claim with the tenant; dots lead into objects.")
+    oidc_scope_claim: str = Field("scope", description="Claim with the scopes: a list, or words.")
+    oidc_scope_prefix: str = Field("diffdp:", description="What stands before our names of scopes.")
+    metrics_need_key: bool = Field(False, description="Whether /metrics asks for a key with the scope metrics.")
+    calls_per_minute: int = Field(60_000, ge=0, description="Requests of one key or token's subject; 0: any number.")
+    submissions_per_minute: int = Field(600, ge=0, description="Studies posted by one tenant; 0: any number.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses and networks whose X-Forwarded-For and -Proto count, separated by commas."
+    )
+    hsts_s: int = Field(0, ge=0, description="Time for which browsers shall use https only; 0: they are not told.")
     server: str = Field("http://127.0.0.1:8000", description="Where `diffdp submit` posts to.")
-    api_key: SecretStr = Field(SecretStr(""), description="The key that `diffdp submit` shows.")
+    api_key: SecretStr = Field(SecretStr(""), description="The key or token that `diffdp submit` shows.")
 
     max_body_bytes: int = Field(1024 * MIB, ge=1)
     max_expanded_bytes: int = Field(2048 * MIB, ge=1, description="Of one archive.")
@@ -114,7 +133,9 @@ class Settings(BaseSettings):
     def _split_paths(cls, value: object) -> object:
         return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
-    @field_validator("api_keys", "webhook_secrets", "webhook_allowed", mode="before")
+    @field_validator(
+        "api_keys", "oidc_algorithms", "trusted_proxies", "webhook_secrets", "webhook_allowed", mode="before"
+    )
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(filter(None, (key.strip() for key in value.split(",")))) if isinstance(value, str) else value
@@ -123,29 +144,35 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if any(len(key.get_secret_value()) < SHORTEST_KEY for key in self.api_keys):
             raise ValueError(f"an API key needs at least {SHORTEST_KEY} characters")
-        if not self.is_local and not self.api_keys:
-            raise ValueError(f"serving on {self.host} needs at least one key in {PREFIX}API_KEYS")
+        self._check_issuer()
         if not all(map(_is_webhook_secret, self.webhook_secrets)):
             raise ValueError(
                 f"a webhook secret is {WEBHOOK_PREFIX} and base64 of "
                 f"{SHORTEST_WEBHOOK_KEY} to {LONGEST_WEBHOOK_KEY} bytes"
             )
-        for entry in self.webhook_allowed:
-            if "/" in entry:
-                ip_network(entry)
+        for entry in (*(e for e in self.webhook_allowed if "/" in e), *self.trusted_proxies):
+            ip_network(entry)
         if self.database_url and not self.database_url.startswith(DATABASES):
             raise ValueError(f"the job database must be one of {', '.join(DATABASES)}")
         if self.heartbeat_s * 3 > self.lease_s:
             raise ValueError("a lease must outlast three heartbeats")
         return self
 
+    def _check_issuer(self) -> None:
+        if not self.oidc_issuer:
+            return
+        parts = urlsplit(self.oidc_issuer)
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+            raise ValueError("the issuer of bearer tokens must be reached by https")
+        if not self.oidc_audience:
+            raise ValueError(f"without {PREFIX}OIDC_AUDIENCE tokens made for other services would be accepted")
+        if not self.oidc_algorithms or not set(self.oidc_algorithms) <= SIGNATURES:
+            raise ValueError(f"bearer tokens may be signed by {', '.join(sorted(SIGNATURES))}")
+
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine can reach the API."""
-        try:
-            return ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host.strip("[]"))
 
     @property
     def database(self) -> str:
@@ -173,6 +200,13 @@ class Settings(BaseSettings):
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             ours[PREFIX + name.upper()] = text
         return {**os.environ, **ours}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_webhook_secret(secret: SecretStr) -> bool:

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from model.checkpoint.store import SHIPPED, Checkpoint, find_checkpoints
 from model.conditioning import head_and_neck
 from model.dosimetry.goals import GoalSet, find_goals
+from service.access.audit import AuditLog
+from service.access.keys import KeyStore
 from service.api.app import create_app
 from service.intake.examiner import SubprocessExaminer
 from service.intake.limits import Limits
@@ -15,7 +17,7 @@ from service.intake.messages import KnownModel
 from service.jobs.outbox import Outbox
 from service.jobs.repository import JobRepository
 from service.jobs.tables import connect
-from service.settings import Settings
+from service.settings import PREFIX, Settings, SettingsError
 from service.storage.folders import LocalStorage, Storage
 from service.worker.celery_app import CeleryDoorbell
 
@@ -50,6 +52,16 @@ def open_jobs(settings: Settings) -> JobRepository:
     )
 
 
+def open_keys(settings: Settings) -> KeyStore:
+    """Open the API keys in the job database."""
+    return KeyStore(connect(settings.database))
+
+
+def open_audit(settings: Settings) -> AuditLog:
+    """Open the audit log in the job database."""
+    return AuditLog(connect(settings.database))
+
+
 def open_outbox(settings: Settings) -> Outbox:
     """Open the calls back in the job database."""
     return Outbox(
@@ -66,8 +78,21 @@ def open_storage(settings: Settings) -> Storage:
 
 
 def build_api(settings: Settings) -> FastAPI:
-    """Put the API together."""
+    """Put the API together.
+
+    Raises
+    ------
+    SettingsError
+        If others than this machine could reach it, and it would need no key.
+    """
     checkpoints = find_models(settings)
+    keys = open_keys(settings)
+    if not settings.is_local and not settings.api_keys and not settings.oidc_issuer and keys.is_empty():
+        keys.close()
+        raise SettingsError(
+            f"serving on {settings.host} needs at least one key in {PREFIX}API_KEYS or of `diffdp keys create`, "
+            f"or a {PREFIX}OIDC_ISSUER of tokens"
+        )
     limits = Limits.of(settings)
     return create_app(
         settings=settings,
@@ -77,4 +102,6 @@ def build_api(settings: Settings) -> FastAPI:
         doorbell=CeleryDoorbell(settings),
         examiner=SubprocessExaminer(known_models(checkpoints), limits),
         manifests={name: checkpoint.manifest for name, checkpoint in checkpoints.items()},
+        keys=keys,
+        audit=open_audit(settings),
     )

@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from model.checkpoint.manifest import Manifest
+from service.access.audit import AuditLog
+from service.access.keys import KeyStore
+from service.api.gate import CallerOf, Gate
 from service.intake.examiner import Examiner
 from service.jobs.doorbell import Doorbell
 from service.jobs.outbox import Outbox
-from service.jobs.repository import JobRepository
+from service.jobs.repository import JobRepository, TenantJobs
 from service.settings import Settings
 from service.storage.folders import Storage
 
 
 @dataclass(frozen=True)
-class Parts:
+class Service:
     """The parts of the service that the API uses, put together elsewhere."""
 
     settings: Settings
@@ -26,12 +29,40 @@ class Parts:
     doorbell: Doorbell
     examiner: Examiner
     manifests: Mapping[str, Manifest]
+    keys: KeyStore
+    audit: AuditLog
+    gate: Gate
+
+    def close(self) -> None:
+        """Close all connections to the job database."""
+        for part in (self.jobs, self.outbox, self.keys, self.audit):
+            part.close()
 
 
-def parts_of(request: Request) -> Parts:
-    """Return the parts of the application that serves a request."""
-    parts: Parts = request.app.state.parts
-    return parts
+@dataclass(frozen=True)
+class Parts:
+    """What of it a caller's request may reach: of the jobs, those of its tenant."""
+
+    settings: Settings
+    jobs: TenantJobs
+    storage: Storage
+    doorbell: Doorbell
+    examiner: Examiner
+    manifests: Mapping[str, Manifest]
 
 
+async def service_of(request: Request) -> Service:
+    """Return the parts of the application that serves a request; not for the jobs of callers."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def parts_of(service: "ServiceOf", caller: CallerOf) -> Parts:
+    """Return what the caller of a request may reach."""
+    jobs = TenantJobs(service.jobs, caller.tenant)
+    return Parts(service.settings, jobs, service.storage, service.doorbell, service.examiner, service.manifests)
+
+
+ServiceOf = Annotated[Service, Depends(service_of)]
 PartsOf = Annotated[Parts, Depends(parts_of)]
+JobId = Annotated[str, Path(pattern="^[0-9A-Za-z]{1,64}$")]

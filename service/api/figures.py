@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.about import software_version
-from service.api.context import Parts
+from service.api.context import Service
 from service.jobs.figures import BEYOND, BOUNDS_S, SUM, Counted, Figures, Tally
 from service.jobs.states import Stage
 
@@ -43,8 +43,8 @@ class ServiceCollector(Collector):
         A worker not heard of for so long counts as gone.
     """
 
-    def __init__(self, parts: Parts, checks: Callable[[], Mapping[str, bool]], *, silent_s: float) -> None:
-        self._parts = parts
+    def __init__(self, service: Service, checks: Callable[[], Mapping[str, bool]], *, silent_s: float) -> None:
+        self._service = service
         self._checks = checks
         self._silent_s = silent_s
 
@@ -56,8 +56,8 @@ class ServiceCollector(Collector):
         yield version
         yield GaugeMetricFamily("diffdp_room_bytes", "How large a study could be taken in.", self._room())
         try:
-            figures = self._parts.jobs.figures(silent_s=self._silent_s)
-            callbacks = self._parts.outbox.counts()
+            figures = self._service.jobs.figures(silent_s=self._silent_s)
+            callbacks = self._service.outbox.counts()
         except SQLAlchemyError:
             return
         yield _gauge("diffdp_callbacks", "Calls back by state.", ["state"], callbacks)
@@ -66,7 +66,7 @@ class ServiceCollector(Collector):
 
     def _room(self) -> float:
         try:
-            return self._parts.storage.room_bytes()
+            return self._service.storage.room_bytes()
         except OSError:
             return 0.0
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.api.context import Parts, PartsOf
+from service.access.caller import Scope
+from service.api.context import Service, ServiceOf
 from service.api.problems import RETRY_AFTER_S
 from service.api.schemas import Health
 
@@ -25,9 +27,9 @@ def healthz() -> Health:
 
 
 @router.get("/readyz", summary="Readiness", responses={503: {"model": Health}})
-def readyz(parts: PartsOf, response: Response) -> Health:
+def readyz(service: ServiceOf, response: Response) -> Health:
     """Check database, broker, storage and its space, workers of every stage, and models."""
-    checks = check_all(parts)
+    checks = check_all(service)
     ready = all(outcome == "ok" for outcome in checks.values())
     if not ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -36,43 +38,48 @@ def readyz(parts: PartsOf, response: Response) -> Health:
 
 
 @router.get("/metrics", summary="Prometheus figures", response_class=PlainTextResponse)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request, service: ServiceOf) -> Response:
     """Return the figures of this moment."""
-    return Response(generate_latest(request.app.registry), media_type=CONTENT_TYPE_LATEST)
+    if service.settings.metrics_need_key:
+        await service.gate.admit(request, Scope.METRICS)
+    else:
+        await service.gate.check_host(request)
+    figures = await run_in_threadpool(generate_latest, request.app.registry)
+    return Response(figures, media_type=CONTENT_TYPE_LATEST)
 
 
-def _database(parts: Parts) -> str:
-    parts.jobs.counts()
+def _database(service: Service) -> str:
+    service.jobs.counts()
     return "ok"
 
 
-def _broker(parts: Parts) -> str:
-    parts.doorbell.check()
+def _broker(service: Service) -> str:
+    service.doorbell.check()
     return "ok"
 
 
-def _storage(parts: Parts) -> str:
-    parts.storage.check()
+def _storage(service: Service) -> str:
+    service.storage.check()
     return "ok"
 
 
-def _space(parts: Parts) -> str:
+def _space(service: Service) -> str:
     """Whether the largest study that may come would find room."""
-    return "ok" if parts.storage.room_bytes() >= parts.settings.max_body_bytes else "no room for a study"
+    return "ok" if service.storage.room_bytes() >= service.settings.max_body_bytes else "no room for a study"
 
 
-def _workers(parts: Parts) -> str:
-    workers = parts.jobs.figures(silent_s=WORKER_SILENT_S).workers
+def _workers(service: Service) -> str:
+    workers = service.jobs.figures(silent_s=WORKER_SILENT_S).workers
     missing = [str(stage) for stage, number in workers.items() if not number]
     return f"no worker for {', '.join(missing)}" if missing else "ok"
 
 
-def _models(parts: Parts) -> str:
+def _models(service: Service) -> str:
     # Their hashes were checked before this process began to answer
-    return "ok" if parts.manifests else "no model"
+    return "ok" if service.manifests else "no model"
 
 
-CHECKS: Mapping[str, Callable[[Parts], str]] = {
+CHECKS: Mapping[str, Callable[[Service], str]] = {
     "database": _database,
     "broker": _broker,
     "storage": _storage,
@@ -82,18 +89,18 @@ CHECKS: Mapping[str, Callable[[Parts], str]] = {
 }
 
 
-def check_all(parts: Parts) -> Mapping[str, str]:
+def check_all(service: Service) -> Mapping[str, str]:
     """Return what each check says, ``ok`` or what is amiss."""
-    return {name: _outcome(check, parts) for name, check in CHECKS.items()}
+    return {name: _outcome(check, service) for name, check in CHECKS.items()}
 
 
-def passing(parts: Parts) -> Mapping[str, bool]:
+def passing(service: Service) -> Mapping[str, bool]:
     """Return which checks pass."""
-    return {name: outcome == "ok" for name, outcome in check_all(parts).items()}
+    return {name: outcome == "ok" for name, outcome in check_all(service).items()}
 
 
-def _outcome(check: Callable[[Parts], str], parts: Parts) -> str:
+def _outcome(check: Callable[[Service], str], service: Service) -> str:
     try:
-        return check(parts)
+        return check(service)
     except (SQLAlchemyError, OSError) as error:
         return type(error).__name__

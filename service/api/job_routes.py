@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import DiffDPError
-from service.api.context import Parts, PartsOf
+from service.api.context import JobId, Parts, PartsOf
 from service.api.schemas import JobPage, JobSchema
 from service.api.submission import check_room
 from service.errors import NotAcceptable, ResultAbsent, ResultsNotReady
@@ -54,7 +54,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}", summary="Look at a job")
-def get_job(job_id: str, parts: PartsOf, response: Response) -> JobSchema:
+def get_job(job_id: JobId, parts: PartsOf, response: Response) -> JobSchema:
     """Return a job; ``Retry-After`` says when to ask again while it runs."""
     job = parts.jobs.get(job_id)
     if not job.state.is_final:
@@ -69,7 +69,7 @@ def get_job(job_id: str, parts: PartsOf, response: Response) -> JobSchema:
     responses={204: {"description": "The job has ended and `Last-Event-ID` was its last event."}},
 )
 async def follow_job(
-    job_id: str, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=20)] = None
+    job_id: JobId, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=20)] = None
 ) -> Response:
     """Send the job as a server-sent event after each of its changes, until its end.
 
@@ -86,13 +86,13 @@ async def follow_job(
 
 
 @router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel a job")
-def cancel_job(job_id: str, parts: PartsOf) -> JobSchema:
+def cancel_job(job_id: JobId, parts: PartsOf) -> JobSchema:
     """Ask for a job to stop; its state is ``cancelled`` once it has. A finished job stays as it is."""
     return JobSchema.of(parts.jobs.request_cancel(job_id))
 
 
 @router.post("/{job_id}/requeue", status_code=HTTPStatus.ACCEPTED, summary="Do a failed job again")
-def requeue_job(job_id: str, parts: PartsOf) -> JobSchema:
+def requeue_job(job_id: JobId, parts: PartsOf) -> JobSchema:
     """Let a failed job begin anew with all its attempts, for example when what made it fail was mended."""
     check_room(parts)
     job = parts.jobs.requeue(job_id)
@@ -101,33 +101,33 @@ def requeue_job(job_id: str, parts: PartsOf) -> JobSchema:
 
 
 @router.delete("/{job_id}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a job")
-def delete_job(job_id: str, parts: PartsOf) -> None:
+def delete_job(job_id: JobId, parts: PartsOf) -> None:
     """Delete results, study and every copy."""
     parts.jobs.purge(job_id)
     parts.storage.delete(job_key(job_id))
 
 
 @router.get("/{job_id}/dose", summary="Fetch the RTDOSE", response_class=FileResponse)
-def get_dose(job_id: str, parts: PartsOf) -> FileResponse:
+def get_dose(job_id: JobId, parts: PartsOf) -> FileResponse:
     """Return the predicted dose."""
     return result_file(parts, job_id, DOSE, DICOM)
 
 
 @router.get("/{job_id}/plan", summary="Fetch the RTPLAN", response_class=FileResponse)
-def get_plan(job_id: str, parts: PartsOf) -> FileResponse:
+def get_plan(job_id: JobId, parts: PartsOf) -> FileResponse:
     """Return the plan that the dose refers to: the study's own, or the companion of a study that has none."""
     return result_file(parts, job_id, PLAN, DICOM)
 
 
 @router.get("/{job_id}/report", summary="Fetch the report", response_class=FileResponse)
-def get_report(job_id: str, parts: PartsOf, accept: Annotated[str, Header()] = "*/*") -> FileResponse:
+def get_report(job_id: JobId, parts: PartsOf, accept: Annotated[str, Header()] = "*/*") -> FileResponse:
     """Return the report as JSON, HTML, PDF or CSV, whichever ``Accept`` prefers."""
     media_type = choose_media_type(accept)
     return result_file(parts, job_id, REPORTS[media_type], media_type)
 
 
 @router.get("/{job_id}/archive", summary="Fetch all results", response_class=FileResponse)
-def get_archive(job_id: str, parts: PartsOf) -> FileResponse:
+def get_archive(job_id: JobId, parts: PartsOf) -> FileResponse:
     """Return all results as one zip archive."""
     return result_file(parts, job_id, ARCHIVE, "application/zip")
 

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from model import errors as model_errors
 from model.errors import DiffDPError
 from service import errors
+from service.api.headers import SECURITY_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ STATUS: Mapping[type[DiffDPError], HTTPStatus] = {
     errors.ResultsNotReady: HTTPStatus.CONFLICT,
     errors.ResultAbsent: HTTPStatus.NOT_FOUND,
     errors.Unauthorised: HTTPStatus.UNAUTHORIZED,
+    errors.HostUnknown: HTTPStatus.BAD_REQUEST,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.IssuerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.KeyNotFound: HTTPStatus.NOT_FOUND,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
 }
 """The status of each error; of the nearest base where an error is not listed."""
@@ -44,6 +50,12 @@ RETRY_AFTER_S: Mapping[HTTPStatus, int] = {
     HTTPStatus.TOO_MANY_REQUESTS: 30,
     HTTPStatus.SERVICE_UNAVAILABLE: 10,
 }
+
+CHALLENGES: Mapping[HTTPStatus, str] = {
+    HTTPStatus.UNAUTHORIZED: "Bearer",
+    HTTPStatus.FORBIDDEN: 'Bearer error="insufficient_scope"',
+}
+"""What tells a caller how to show who it is (RFC 6750 section 3)."""
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -79,9 +91,11 @@ def problem(status: HTTPStatus, code: str, detail: str, details: Mapping[str, ob
 def answer(body: Problem) -> JSONResponse:
     """Make the answer that carries a problem."""
     status = HTTPStatus(body.status)
-    headers = {"Retry-After": str(RETRY_AFTER_S[status])} if status in RETRY_AFTER_S else {}
-    if status is HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    headers = {}
+    if status in RETRY_AFTER_S:
+        headers["Retry-After"] = str(body.details.get("retry_after_s", RETRY_AFTER_S[status]))
+    if status in CHALLENGES:
+        headers["WWW-Authenticate"] = CHALLENGES[status]
     return JSONResponse(body.model_dump(), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -140,4 +154,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_request: Request, error: Exception) -> JSONResponse:
         log.error("unexpected", exc_info=error)
-        return answer(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an unexpected error"))
+        reply = answer(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an unexpected error"))
+        # It does not come by the middleware that puts them on every other answer
+        reply.headers.update(SECURITY_HEADERS)
+        return reply

@@ -11,7 +11,8 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from service.api.context import Parts, PartsOf
+from service.api.context import Parts, PartsOf, ServiceOf
+from service.api.gate import CallerOf
 from service.api.problems import validation_details
 from service.api.schemas import JobSchema
 from service.errors import CallbackRefused, ParametersError, QueueFull, UploadTooLarge
@@ -64,9 +65,12 @@ async def post_job(
     request: Request,
     response: Response,
     parts: PartsOf,
+    service: ServiceOf,
+    caller: CallerOf,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobSchema:
     """Store a study, examine it, and accept it as a job; nothing is kept of one that is refused."""
+    await service.gate.count_submission(caller)
     await run_in_threadpool(check_room, parts)
     job = await _receive(request, parts, idempotency_key)
     log.info("accepted", extra={"job": job.id})
@@ -113,9 +117,8 @@ def check_room(parts: Parts) -> None:
     QueueFull
         If not.
     """
-    waiting = sum(count for state, count in parts.jobs.counts().items() if not state.is_final)
-    if waiting >= parts.settings.queue_limit:
-        raise QueueFull(f"{waiting} jobs wait, no more are taken for now")
+    if parts.jobs.unfinished() >= parts.settings.queue_limit:
+        raise QueueFull("the queue is full, no more jobs are taken for now")
 
 
 def _digest(*texts: str) -> str:

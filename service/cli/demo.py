@@ -32,7 +32,11 @@ def demo(
 
     with TemporaryDirectory(prefix="diffdp-demo-") as temporary:
         settings = Settings.load(
-            data_dir=Path(temporary) / "data", host="127.0.0.1", port=_free_port(), log_level="WARNING"
+            data_dir=Path(temporary) / "data",
+            host="127.0.0.1",
+            port=_free_port(),
+            oidc_issuer="",
+            log_level="WARNING",
         )
         typer.echo(f"Drawing simulated patient {seed} …", err=True)
         study = Path(temporary) / "study"

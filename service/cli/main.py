@@ -17,9 +17,9 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, GoalsError, StudyError
-from service.cli import demo, imports, models, predict, report, serve, submit, training
+from service.cli import audit, demo, imports, keys, models, predict, report, serve, submit, training
 from service.cli.client import ServerError
-from service.errors import ParametersError, UploadError
+from service.errors import KeyNotFound, ParametersError, UploadError
 from service.jobs.schema import SchemaError
 from service.settings import SettingsError
 
@@ -38,6 +38,8 @@ app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("models")(models.models)
 app.add_typer(imports.import_app, name="import")
+app.add_typer(keys.keys_app, name="keys")
+app.add_typer(audit.audit_app, name="audit")
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 
@@ -46,6 +48,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (StudyError, 3),
     (UploadError, 3),
     (ParametersError, 2),
+    (KeyNotFound, 2),
     (SettingsError, 2),
     (SchemaError, 2),
     (CheckpointError, 2),

@@ -11,6 +11,9 @@ from model.case.case import PrescriptionSource
 from model.checkpoint.manifest import Sampler
 from service.jobs.states import STAGE_OF, Stage, State
 
+DEFAULT_TENANT = "default"
+"""Whose jobs are those of callers that name no tenant, and all from before there were tenants."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,11 +1,13 @@
 """The jobs in the database. Every change is one transaction, and those of workers are guarded by their lease."""
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, and_, case, delete, func, or_, select
@@ -14,7 +16,7 @@ from sqlalchemy.orm import Session, object_session
 
 from service.errors import JobNotFound, JobPurged, KeyReused, LeaseLost, ParametersError, RequeueRefused
 from service.jobs.figures import Figures, Gpu, Tally, count, count_time, read_figures, write_counts
-from service.jobs.job import Examination, Fault, Job, Lease, Parameters, Progress
+from service.jobs.job import DEFAULT_TENANT, Examination, Fault, Job, Lease, Parameters, Progress
 from service.jobs.outbox import about_end
 from service.jobs.states import DONE, FINAL, STAGE_OF, Event, Stage, State, after
 from service.jobs.tables import DeliveryRow, EventRow, JobRow, WorkerRow, truncate_log, writing
@@ -129,11 +131,14 @@ class JobRepository:
         idempotency_key: str | None = None,
         fingerprint: str = "",
         request_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> Job:
         """Store a new job, or return the one that an earlier request with the same key and content has made.
 
         Parameters
         ----------
+        tenant
+            Whose job it is; idempotency keys and earlier jobs of others count for nothing.
         content_sha256
             Of all that the caller sent; must be the same when an idempotency key comes back.
         fingerprint
@@ -148,9 +153,11 @@ class JobRepository:
             If the idempotency key was used with another content.
         """
         now = self._clock()
+        key = None if idempotency_key is None else tenant_key(tenant, idempotency_key)
         row = JobRow(
             id=job_id,
             request_id=request_id,
+            tenant=tenant,
             revision=0,
             state=State.QUEUED,
             priority=parameters.priority,
@@ -158,7 +165,7 @@ class JobRepository:
             examination=examination.model_dump(mode="json"),
             warnings=list(examination.warnings),
             content_sha256=content_sha256,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             fingerprint=fingerprint,
             slices_total=examination.slices,
             outputs={},
@@ -168,31 +175,33 @@ class JobRepository:
         )
         try:
             with self._write() as session:
-                row.duplicate_of = _twin(session, fingerprint)
+                row.duplicate_of = _twin(session, tenant, fingerprint)
                 session.add(row)
                 session.flush()
                 self._touch(row)
                 return _job(row)
         except IntegrityError:
             with Session(self._engine) as session:
-                query = select(JobRow).where(JobRow.idempotency_key == idempotency_key)
+                query = select(JobRow).where(JobRow.idempotency_key == key)
                 earlier = session.scalars(query).one()
                 if earlier.content_sha256 != content_sha256:
                     message = "the idempotency key was used for another study or with other parameters"
                     raise KeyReused(message) from None
                 return _job(earlier)
 
-    def get(self, job_id: str) -> Job:
-        """Return a job.
+    def get(self, job_id: str, *, tenant: str | None = None) -> Job:
+        """Return a job. Here and below, another tenant's job is not there if a tenant is given.
 
         Raises
         ------
         JobNotFound, JobPurged
         """
         with Session(self._engine) as session:
-            return _job(_known(session.get(JobRow, job_id)))
+            return _job(_known(session.get(JobRow, job_id), tenant))
 
-    def page(self, *, state: State | None, limit: int, cursor: str | None) -> tuple[list[Job], str | None]:
+    def page(
+        self, *, state: State | None, limit: int, cursor: str | None, tenant: str | None = None
+    ) -> tuple[list[Job], str | None]:
         """Return up to `limit` jobs, newest first, and the cursor of the next page if there is one.
 
         Raises
@@ -201,6 +210,8 @@ class JobRepository:
             ``cursor-invalid``.
         """
         query = select(JobRow).where(JobRow.purged_at.is_(None))
+        if tenant is not None:
+            query = query.where(JobRow.tenant == tenant)
         if state is not None:
             query = query.where(JobRow.state == state)
         if cursor is not None:
@@ -213,7 +224,7 @@ class JobRepository:
         following = _write_cursor(jobs[limit - 1]) if len(jobs) > limit else None
         return jobs[:limit], following
 
-    def events(self, job_id: str, after_revision: int | None) -> list[Job]:
+    def events(self, job_id: str, after_revision: int | None, *, tenant: str | None = None) -> list[Job]:
         """Return a job as it was after each of its changes since a revision, the eldest first; not all of very many.
 
         Parameters
@@ -233,7 +244,7 @@ class JobRepository:
         with Session(self._engine) as session:
             # In this order: the job must not be older than its events
             rows = session.scalars(query).all()
-            job = _job(_known(session.get(JobRow, job_id)))
+            job = _job(_known(session.get(JobRow, job_id), tenant))
         if not rows and job.revision > (after_revision or 0):
             # It comes from a version that kept no events
             return [job]
@@ -245,14 +256,14 @@ class JobRepository:
         with Session(self._engine) as session:
             return dict.fromkeys(State, 0) | {State(state): n for state, n in session.execute(query)}
 
-    def request_cancel(self, job_id: str) -> Job:
+    def request_cancel(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Cancel a job that nobody works on, or ask its worker to stop; a finished job stays as it is."""
         with self._write() as session:
-            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            row = _known(session.get(JobRow, job_id, with_for_update=True), tenant)
             self._cancel(row)
             return _job(row)
 
-    def requeue(self, job_id: str) -> Job:
+    def requeue(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Let a failed job begin anew, with all its attempts.
 
         Raises
@@ -262,7 +273,7 @@ class JobRepository:
             If it has not failed.
         """
         with self._write() as session:
-            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            row = _known(session.get(JobRow, job_id, with_for_update=True), tenant)
             if row.state != State.FAILED:
                 raise RequeueRefused(f"the job is {row.state}; only a failed one can be done again")
             self._apply(row, Event.REQUEUED)
@@ -276,7 +287,7 @@ class JobRepository:
             row.rung_at = self._clock()
             return _job(row)
 
-    def purge(self, job_id: str) -> None:
+    def purge(self, job_id: str, *, tenant: str | None = None) -> None:
         """Forget all about a job but that there was one; its worker is asked to stop.
 
         The caller deletes the job's files; whoever still works on it does so again when it stops.
@@ -286,19 +297,19 @@ class JobRepository:
         JobNotFound, JobPurged
         """
         with self._write() as session:
-            row = _known(session.get(JobRow, job_id, with_for_update=True))
+            row = _known(session.get(JobRow, job_id, with_for_update=True), tenant)
             self._cancel(row)
             self._purge(row)
         truncate_log(self._engine)
 
-    def retire(self, job_id: str) -> bool:
-        """Purge a job if it has ended and still has; says whether it did."""
+    def retire(self, job_id: str) -> str | None:
+        """Purge a job if it has ended; return whose it was, None if it is not to be purged or has been."""
         with self._write() as session:
             row = session.get(JobRow, job_id, with_for_update=True)
             if row is None or row.purged_at is not None or row.state not in FINAL:
-                return False
+                return None
             self._purge(row)
-        return True
+            return row.tenant
 
     # What workers ask for
 
@@ -571,8 +582,32 @@ class JobRepository:
             self._touch(row)
 
 
-def _known(row: JobRow | None) -> JobRow:
-    if row is None:
+class TenantJobs:
+    """The jobs as one tenant's callers see them: those of others are not there."""
+
+    def __init__(self, jobs: JobRepository, tenant: str) -> None:
+        self._jobs = jobs
+        self._tenant = tenant
+        self.add = partial(jobs.add, tenant=tenant)
+        self.get = partial(jobs.get, tenant=tenant)
+        self.page = partial(jobs.page, tenant=tenant)
+        self.events = partial(jobs.events, tenant=tenant)
+        self.request_cancel = partial(jobs.request_cancel, tenant=tenant)
+        self.requeue = partial(jobs.requeue, tenant=tenant)
+        self.purge = partial(jobs.purge, tenant=tenant)
+
+    def unfinished(self) -> int:
+        """Return the number of jobs of all tenants that wait or are worked on: they share the workers."""
+        return sum(count for state, count in self._jobs.counts().items() if not state.is_final)
+
+
+def tenant_key(tenant: str, idempotency_key: str) -> str:
+    """Return under what a tenant's idempotency key is kept."""
+    return hashlib.sha256(f"{tenant}\n{idempotency_key}".encode()).hexdigest()
+
+
+def _known(row: JobRow | None, tenant: str | None) -> JobRow:
+    if row is None or tenant not in {None, row.tenant}:
         raise JobNotFound("there is no such job")
     if row.purged_at is not None:
         raise JobPurged("the job was deleted with all its data")
@@ -585,13 +620,14 @@ def _session(row: JobRow) -> Session:
     return session
 
 
-def _twin(session: Session, fingerprint: str) -> str | None:
-    """Return the youngest job with a fingerprint that has a result or will have one."""
+def _twin(session: Session, tenant: str, fingerprint: str) -> str | None:
+    """Return a tenant's youngest job with a fingerprint that has a result or will have one."""
     if not fingerprint:
         return None
     query = (
         select(JobRow.id)
-        .where(JobRow.fingerprint == fingerprint, JobRow.state.not_in({State.FAILED, State.CANCELLED}))
+        .where(JobRow.fingerprint == fingerprint, JobRow.tenant == tenant)
+        .where(JobRow.state.not_in({State.FAILED, State.CANCELLED}))
         .order_by(JobRow.created_at.desc())
         .limit(1)
     )

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.jobs.job import DEFAULT_TENANT
 from service.jobs.schema import upgrade
 from service.jobs.states import State
 
@@ -68,17 +69,22 @@ class WorkerRow(Base):
 
 
 class JobRow(Base):
-    """A job. A purged one keeps only its identifier and its times."""
+    """A job. A purged one keeps only its identifier, its tenant and its times.
+
+    The idempotency key is a digest of tenant and key, so that it is unique per tenant, whatever a caller puts into it.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index("jobs_by_age", "created_at", "id"),
         Index("jobs_by_state", "state", "created_at"),
         Index("jobs_by_fingerprint", "fingerprint"),
+        Index("jobs_by_tenant", "tenant", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     request_id: Mapped[str | None] = mapped_column(String(64))
+    tenant: Mapped[str] = mapped_column(String(64), server_default=DEFAULT_TENANT)
     revision: Mapped[int] = mapped_column(default=1)
     state: Mapped[State] = mapped_column(String(20))
     priority: Mapped[int]
@@ -149,6 +155,36 @@ class DeliveryRow(Base):
     settled_at: Mapped[datetime | None]
 
 
+class ApiKeyRow(Base):
+    """A key to the API, of which only a digest is kept; revoked ones stay, so that the audit log can be read."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(100))
+    tenant: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class AuditRow(Base):
+    """Who did what; each entry holds a digest of itself and of the one before, see `service.access.audit`."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("audit_by_subject", "subject", "number"),)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    happened_at: Mapped[datetime]
+    tenant: Mapped[str | None] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(String(300))
+    action: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[str | None] = mapped_column(String(40))
+    address: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int | None]
+    digest: Mapped[str] = mapped_column(String(64))
+
+
 def connect(url: str) -> Engine:
     """Open the database, making it first if it is not there, and bring it to the newest schema.
 
@@ -164,7 +200,7 @@ def connect(url: str) -> Engine:
     """
     place = make_url(url)
     if place.get_backend_name() == "sqlite":
-        Path(place.database or "").parent.mkdir(parents=True, exist_ok=True)
+        Path(place.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_engine(place, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+from service.access.audit import Act, AuditLog
 from service.jobs.repository import JobRepository
 from service.storage.folders import Storage
 from service.storage.layout import job_key
@@ -23,8 +24,11 @@ class Retention:
         Space that shall be left in storage; 0: whatever is.
     """
 
-    def __init__(self, jobs: JobRepository, storage: Storage, *, days: float, min_free_bytes: int) -> None:
+    def __init__(
+        self, jobs: JobRepository, storage: Storage, audit: AuditLog, *, days: float, min_free_bytes: int
+    ) -> None:
         self._jobs = jobs
+        self._audit = audit
         self._storage = storage
         self._days = days
         self._min_free_bytes = min_free_bytes
@@ -43,6 +47,8 @@ class Retention:
         self._jobs.compact()
 
     def _retire(self, job_id: str, why: str) -> None:
-        if self._jobs.retire(job_id):
+        tenant = self._jobs.retire(job_id)
+        if tenant is not None:
             self._storage.delete(job_key(job_id))
+            self._audit.record(Act("service", "retire_job", tenant, job_id))
             log.info("deleted: %s", why, extra={"job": job_id})

@@ -9,7 +9,7 @@ from service.jobs.tables import connect
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.predictor import DosePredictor, NetworkPredictor
 from service.settings import Settings, webhook_key
-from service.wiring import find_models, find_site_goals, open_jobs, open_outbox, open_storage
+from service.wiring import find_models, find_site_goals, open_audit, open_jobs, open_outbox, open_storage
 from service.worker.celery_app import CeleryDoorbell, create_celery
 from service.worker.lifecycle import StageRunner
 from service.worker.process import run_worker, worker_name
@@ -64,7 +64,13 @@ def start_worker(
             ring_again_s=settings.ring_again_s,
             abandoned_s=settings.hard_limit_s,
         )
-        retention = Retention(jobs, storage, days=settings.retention_days, min_free_bytes=settings.min_free_bytes)
+        retention = Retention(
+            jobs,
+            storage,
+            open_audit(settings),
+            days=settings.retention_days,
+            min_free_bytes=settings.min_free_bytes,
+        )
         keys = [webhook_key(secret) for secret in settings.webhook_secrets]
         sender = Sender(Receivers.of(settings), keys, timeout_s=settings.webhook_timeout_s)
         go_for_ever(

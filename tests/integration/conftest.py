@@ -149,9 +149,7 @@ class Service:
                 worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
             worker.wait(PATIENCE_S)
-        parts = self.http.app.state.parts
-        parts.jobs.close()
-        parts.outbox.close()
+        self.http.app.state.service.close()
 
 
 @pytest.fixture

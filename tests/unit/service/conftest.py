@@ -12,6 +12,8 @@ from sqlalchemy import Engine, text
 from model.cohort.neck import simulated_neck
 from model.dicom.export import write_study
 from model.errors import StudyError
+from service.access.audit import AuditLog
+from service.access.keys import KeyStore
 from service.api.app import create_app
 from service.jobs.job import Examination, Job, Parameters, PrescriptionRecord, Sampling, UsedStructure
 from service.jobs.outbox import Outbox
@@ -20,7 +22,7 @@ from service.jobs.states import Stage
 from service.jobs.tables import Base, connect
 from service.settings import Settings
 from service.storage.folders import LocalStorage
-from service.storage.layout import job_key
+from service.storage.layout import ARCHIVE, RESULTS, job_key
 from service.worker.lifecycle import StageRunner
 
 LEASE_S = 30.0
@@ -92,6 +94,11 @@ def jobs(engine: Engine, clock: Clock) -> JobRepository:
 
 
 @pytest.fixture
+def audit(engine: Engine, clock: Clock) -> AuditLog:
+    return AuditLog(engine, clock)
+
+
+@pytest.fixture
 def storage(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "storage")
 
@@ -128,7 +135,7 @@ def add_job(jobs: JobRepository, examination: Examination, clock: Clock) -> Call
 
 
 @pytest.fixture
-def make_client(jobs, engine, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
+def make_client(jobs, engine, audit, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
     async def examiner(folder: Path, parameters: Parameters) -> Examination:
         text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
         if text.startswith(b"refuse"):
@@ -147,6 +154,8 @@ def make_client(jobs, engine, storage, bell, examination, tiny_manifest, tmp_pat
             doorbell=bell,
             examiner=examiner,
             manifests={"tiny": tiny_manifest},
+            keys=KeyStore(engine),
+            audit=audit,
         )
         return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
@@ -191,3 +200,19 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     write_study(simulated_neck(1), folder)
     return folder
+
+
+@pytest.fixture
+def finish(jobs: JobRepository, storage: LocalStorage) -> Callable[[], None]:
+    """Bring the eldest job to its end with results."""
+
+    def run() -> None:
+        for stage in Stage:
+            job, lease = jobs.claim(stage, "w")
+            output = f"{stage}-{lease.token}"
+            with storage.writing(job_key(job.id, output)) as folder:
+                for name in (*RESULTS, ARCHIVE):
+                    (folder / name).write_text(name)
+            jobs.advance(lease, stage, output=output)
+
+    return run

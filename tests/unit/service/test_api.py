@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,35 +20,11 @@ from service.errors import NotAcceptable
 from service.jobs.job import Fault, Parameters, Progress
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
-from service.storage.folders import LocalStorage
-from service.storage.layout import ARCHIVE, RESULTS, VIEW, VIEW_ARRAYS, job_key
+from service.storage.layout import VIEW, VIEW_ARRAYS, job_key
+from tests.problems import problem
 
 KEY = "a-key-of-enough-length"
 ZIP = {"Content-Type": "application/zip"}
-
-
-@pytest.fixture
-def finish(jobs: JobRepository, storage: LocalStorage) -> Callable[[], None]:
-    """Bring the eldest job to its end with results."""
-
-    def run() -> None:
-        for stage in Stage:
-            job, lease = jobs.claim(stage, "w")
-            output = f"{stage}-{lease.token}"
-            with storage.writing(job_key(job.id, output)) as folder:
-                for name in (*RESULTS, ARCHIVE):
-                    (folder / name).write_text(name)
-            jobs.advance(lease, stage, output=output)
-
-    return run
-
-
-def problem(answer, status: int, code: str) -> dict[str, object]:
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    body = answer.json()
-    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
-    assert body["type"] == f"urn:diffdp:{code}"
-    return body
 
 
 def post(client: TestClient, body: bytes = b"study", **more) -> dict[str, object]:

@@ -227,22 +227,22 @@ class TestRetention:
             jobs.request_cancel(job_id)
         return ids
 
-    def test_by_age(self, jobs, storage, ended: list[str]) -> None:
-        Retention(jobs, storage, days=1.5, min_free_bytes=0).look()
+    def test_by_age(self, jobs, storage, audit, ended: list[str]) -> None:
+        Retention(jobs, storage, audit, days=1.5, min_free_bytes=0).look()
         assert storage.children("jobs") == sorted(ended[1:])
         assert jobs.is_purged(ended[0])
 
     def test_by_space_the_eldest_first_and_no_more_than_needed(
-        self, jobs, storage, ended: list[str], monkeypatch
+        self, jobs, storage, audit, ended: list[str], monkeypatch
     ) -> None:
         monkeypatch.setattr(storage, "free_bytes", lambda: 100 * (5 - len(storage.children("jobs"))))
-        Retention(jobs, storage, days=0, min_free_bytes=300).look()
+        Retention(jobs, storage, audit, days=0, min_free_bytes=300).look()
         assert storage.children("jobs") == sorted(ended[2:])
-        Retention(jobs, storage, days=0, min_free_bytes=10**9).look()
+        Retention(jobs, storage, audit, days=0, min_free_bytes=10**9).look()
         assert storage.children("jobs") == [ended[3]]
 
-    def test_not_at_all(self, jobs, storage, ended: list[str]) -> None:
-        Retention(jobs, storage, days=0, min_free_bytes=0).look()
+    def test_not_at_all(self, jobs, storage, audit, ended: list[str]) -> None:
+        Retention(jobs, storage, audit, days=0, min_free_bytes=0).look()
         assert storage.children("jobs") == sorted(ended)
 
 

@@ -31,12 +31,14 @@ def test_the_whole_tree_has_codes_and_only_our_own_faults_are_5xx() -> None:
     assert all(error.code and error.code == error.code.lower() for error in found)
     assert statuses["StudyError"] == statuses["SiteError"] == statuses["StudyUnreadable"] == 422
     assert set(statuses) - callers_fault == {
+        "AuditBroken",
         "DiffDPError",
         "Cancelled",
         "CheckpointError",
         "DatasetError",
         "DeviceError",
         "GoalsError",
+        "IssuerUnavailable",
         "JobFailed",
         "LeaseLost",
         "PredictionError",

@@ -373,7 +373,7 @@ def test_the_eldest_ended_jobs(jobs: JobRepository, add_job: AddJob, clock) -> N
     assert jobs.eldest_ended(limit=9) == [second, first]
     assert jobs.eldest_ended(limit=1) == [second]
     assert jobs.eldest_ended(before=clock(), limit=9) == [second]
-    assert [jobs.retire(job_id) for job_id in (second, second, running, "absent")] == [True, False, False, False]
+    assert [jobs.retire(job_id) for job_id in (second, second, running, "absent")] == ["default", None, None, None]
     assert jobs.is_purged(second)
     assert not jobs.is_purged(running)
 

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 
+from service.jobs.job import DEFAULT_TENANT
 from service.jobs.repository import JobRepository
 from service.jobs.schema import SchemaError
 from service.jobs.states import State
@@ -36,11 +37,21 @@ def test_the_migrations_make_the_tables_that_the_code_uses(engine: Engine) -> No
 
 
 def test_jobs_of_the_first_version_are_kept(old: str) -> None:
+    made = create_engine(old)
+    with made.begin() as connection:
+        connection.execute(text("UPDATE jobs SET idempotency_key = 'by hand'"))
+    made.dispose()
     engine = connect(old)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    (job,), _ = JobRepository(engine).page(state=None, limit=9, cursor=None)
+    jobs = JobRepository(engine)
+    (job,), _ = jobs.page(state=None, limit=9, cursor=None, tenant=DEFAULT_TENANT)
     assert (job.state, job.duplicate_of) == (State.SUCCEEDED, None)
+    # An idempotency key of before still leads to its job, though it is not kept as it was
+    again = jobs.add("b" * 32, job.parameters, job.examination, content_sha256="0" * 64, idempotency_key="by hand")
+    assert again.id == job.id
+    with engine.connect() as connection:
+        assert "hand" not in connection.scalar(text("SELECT idempotency_key FROM jobs"))
     engine.dispose()
     connect(old).dispose()
 

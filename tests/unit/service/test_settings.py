@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings, SettingsError
+from service.wiring import build_api
 
 KEY = "a-key-of-enough-length"
 
@@ -32,9 +33,9 @@ def test_a_wrong_value_is_named_but_not_shown(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "planning.example"])
-def test_other_addresses_need_a_key(host: str) -> None:
+def test_other_addresses_need_a_key(host: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="needs at least one key"):
-        Settings.load(host=host)
+        build_api(Settings.load(host=host, data_dir=tmp_path))
     assert not Settings.load(host=host, api_keys=KEY).is_local
 
 
@@ -47,6 +48,7 @@ def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pat
     settings = Settings.load(
         data_dir=tmp_path, model_dirs=(tmp_path / "a", tmp_path / "b"), api_keys=f"{KEY}, {KEY}2", lease_s=9,
         webhook_secrets="whsec_" + "c2Vj" * 8, webhook_allowed="planning.local, 10.0.0.0/8",
+        oidc_issuer="https://login.example", oidc_audience="diffdp", trusted_proxies="10.0.0.1", metrics_need_key=True,
     )  # fmt: skip
     monkeypatch.setattr("os.environ", settings.environment())
     assert Settings.load() == settings
@@ -60,6 +62,11 @@ def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ({"webhook_allowed": "10.0.0.0/33"}, "10.0.0.0/33"),
         ({"database_url": "mysql://somewhere/jobs"}, "must be one of"),
         ({"retention_days": -1}, "greater than or equal"),
+        ({"oidc_issuer": "http://login.example", "oidc_audience": "diffdp"}, "by https"),
+        ({"oidc_issuer": "https://login.example"}, "OIDC_AUDIENCE"),
+        ({"oidc_issuer": "https://login.example", "oidc_audience": "diffdp", "oidc_algorithms": "HS256"}, "signed by"),
+        ({"oidc_issuer": "https://login.example", "oidc_audience": "diffdp", "oidc_algorithms": "none"}, "signed by"),
+        ({"trusted_proxies": "proxy.local"}, "proxy.local"),
     ],
 )
 def test_settings_that_cannot_be_used(given: dict[str, object], told: str) -> None:
