@@ -6,6 +6,7 @@
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
 #                  best weights by those of folder/select, scored on those of folder/val;
 #                  MINUTES=12 trains each for so long instead of an hour
+# make reverse-process CASES=folder   scores that comparison's DiffDP by the paper's 1000 steps and by few; slow without a GPU
 # make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
 # make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
 #                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
@@ -22,7 +23,7 @@ PROGRAMS := redis-server pg_ctlcluster dciodvfy plastimatch dcmdump Orthanc chro
 PACKAGES := redis-server postgresql dicom3tools plastimatch dcmtk orthanc chromium
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check bench chaos programs dicom-table comparison page-pictures report-example report-schema lock
+.PHONY: setup demo serve test check bench chaos programs dicom-table comparison reverse-process page-pictures report-example report-schema lock
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -67,10 +68,20 @@ comparison: setup
 	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
 	    -o docs/results/comparison --device $(DEVICE)
 
+# The paper's 1000 steps against few, and single samples against means, of the same network; every eighth patient
+REVERSE := ancestral-1000@ancestral:1000:1 ddim-5@ddim:5:1 ddim-10@ddim:10:1 ddim-20@ddim:20:1 ddim-50@ddim:50:1 \
+    ddim-10-mean-of-2@ddim:10:2 ddim-10-mean-of-4@ddim:10:4 ddim-10-mean-of-8@ddim:10:8 coarse@coarse
+
+reverse-process: setup
+	$(BIN)/diffdp evaluate $(CASES)/val $(subst @,=$(COMPARISON)/diffdp@,$(REVERSE)) --every 8 \
+	    -o docs/results/reverse-process --device $(DEVICE)
+
 # rt-utils would bring a package named tests and a backport of dataclasses into the environment, so it gets a folder
 bench: setup
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/bench rt-utils==1.2.7 opencv-python-headless==5.0.0.93
+	$(BIN)/pip install --quiet --no-deps einops==0.8.2
 	$(BIN)/python -m tests.bench.dicom --programs $(VENV)/bench
+	$(BIN)/python -m tests.bench.sampling --device $(DEVICE)
 
 chaos: setup programs
 	$(BIN)/python -m tests.chaos $(CHAOS)
