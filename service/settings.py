@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -23,6 +24,7 @@ REDELIVERY_MARGIN_S = 600
 """Time by which Redis waits longer for a task than the task may take."""
 SIGNATURES = {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {"EdDSA"}
 """Ways to sign a token with a key that only the issuer has."""
+STORAGES = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w./-]*))?", re.ASCII)
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -40,6 +42,12 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path.home() / ".local" / "share" / "diffdp", description="Database, broker and studies.")
     database_url: str = Field("", description="postgresql://…; empty: SQLite in the data directory.")
+    storage_url: str = Field("", description="s3://BUCKET/PREFIX; empty: a folder in the data directory.")
+    s3_endpoint: str = Field("", description="Address of the S3 server; empty: AWS.")
+    s3_region: str = ""
+    s3_access_key_id: str = Field("", description="Empty, with the next: as AWS's programs find them.")
+    s3_secret_access_key: SecretStr = SecretStr("")
+    s3_capacity_bytes: int = Field(0, ge=0, description="How much the bucket may hold; 0: not known.")
     broker_url: str = Field("", description="Celery broker, redis://…; empty: files in the data directory.")
     model_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders with checkpoints besides the shipped ones, separated by the path separator."
@@ -169,10 +177,26 @@ class Settings(BaseSettings):
         if not self.oidc_algorithms or not set(self.oidc_algorithms) <= SIGNATURES:
             raise ValueError(f"bearer tokens may be signed by {', '.join(sorted(SIGNATURES))}")
 
+    @model_validator(mode="after")
+    def _check_storage(self) -> Self:
+        if self.storage_url and self.bucket is None:
+            raise ValueError("the storage must be s3://BUCKET or s3://BUCKET/PREFIX")
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key.get_secret_value()):
+            raise ValueError("the id of an S3 access key and its secret belong together")
+        if self.bucket is not None and self.min_free_bytes and not self.s3_capacity_bytes:
+            raise ValueError("space can be kept free in a bucket only if its capacity is given")
+        return self
+
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine can reach the API."""
         return _is_loopback(self.host.strip("[]"))
+
+    @property
+    def bucket(self) -> tuple[str, str] | None:
+        """Name of the bucket and prefix in it, None if storage is a folder."""
+        match = STORAGES.fullmatch(self.storage_url)
+        return None if match is None else (match["bucket"], match["prefix"] or "")
 
     @property
     def database(self) -> str:

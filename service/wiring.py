@@ -19,6 +19,7 @@ from service.jobs.repository import JobRepository
 from service.jobs.tables import connect
 from service.settings import PREFIX, Settings, SettingsError
 from service.storage.folders import LocalStorage, Storage
+from service.storage.scratch import Scratch
 from service.worker.celery_app import CeleryDoorbell
 
 SHIPPED_GOALS = Path(head_and_neck.__file__).with_name("goals")
@@ -73,8 +74,33 @@ def open_outbox(settings: Settings) -> Outbox:
 
 
 def open_storage(settings: Settings) -> Storage:
-    """Open the storage of studies and results."""
-    return LocalStorage(settings.data_dir / "storage")
+    """Open the storage of studies and results.
+
+    Raises
+    ------
+    OSError
+        If it cannot be used, with what is amiss.
+    """
+    if settings.bucket is None:
+        return LocalStorage(settings.data_dir / "storage")
+    # Its client takes its time to load, and most do without
+    from service.storage.bucket import Bucket, BucketStorage  # noqa: PLC0415
+
+    name, prefix = settings.bucket
+    storage = BucketStorage(
+        Bucket(
+            name,
+            prefix,
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+        ),
+        Scratch(settings.data_dir / "scratch"),
+        capacity_bytes=settings.s3_capacity_bytes,
+    )
+    storage.check_bucket()
+    return storage
 
 
 def build_api(settings: Settings) -> FastAPI:

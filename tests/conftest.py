@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint.manifest import Manifest
-from tests.servers import Postgres, postgres_programs
+from tests.servers import S3, Postgres, postgres_programs
 from tests.tiny import tiny_manifest, write_tiny_model
 
 DATABASES = ("sqlite", "postgresql") if postgres_programs() or os.environ.get("CI") else ("sqlite",)
@@ -28,6 +28,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of the tests' own."""
     server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server of the tests' own."""
+    server = S3()
     try:
         server.start()
         yield server

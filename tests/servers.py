@@ -1,4 +1,4 @@
-"""Servers of others that tests start: PostgreSQL and Redis, each on a free port with a folder of its own."""
+"""Servers of others that tests start: PostgreSQL, Redis and S3, each on a free port."""
 
 import os
 import pwd
@@ -6,10 +6,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import boto3
 import psycopg
 
 POSTGRES_FOLDERS = "/usr/lib/postgresql/*/bin"
@@ -131,6 +135,66 @@ def _server_user() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise AssertionError("PostgreSQL needs a user that is not root")
+
+
+class S3:
+    """An S3 server: moto's, which keeps everything in its memory."""
+
+    KEY = "an-access-key"
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_S
+        while not answers(self.port):
+            assert time.monotonic() < deadline, "the S3 server does not start"
+            time.sleep(0.1)
+
+    def client(self) -> Any:
+        """A client of the tests' own, to look behind the service's back."""
+        access = {"aws_access_key_id": self.KEY, "aws_secret_access_key": self.KEY, "region_name": "eu-central-1"}
+        return boto3.client("s3", endpoint_url=self.url, **access)
+
+    def make_bucket(self, *, versions: bool = False, lock: bool = False) -> str:
+        """Make an empty bucket and return its name."""
+        name, client = f"bucket-{uuid4().hex[:12]}", self.client()
+        client.create_bucket(
+            Bucket=name,
+            ObjectLockEnabledForBucket=lock,
+            CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+        )
+        if versions:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    def contents(self, bucket: str) -> dict[str, bytes]:
+        """All that a bucket holds, with old versions and the parts of uploads that were not finished."""
+        client = self.client()
+        about = client.list_object_versions(Bucket=bucket)
+        found = {
+            f"{version['Key']} {version['VersionId']}": client.get_object(
+                Bucket=bucket,
+                Key=version["Key"],
+                **({} if version["VersionId"] == "null" else {"VersionId": version["VersionId"]}),
+            )["Body"].read()
+            for version in about.get("Versions", ())
+        }
+        found |= {f"{marker['Key']} deleted": b"" for marker in about.get("DeleteMarkers", ())}
+        uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+        return found | {f"{upload['Key']} unfinished": b"" for upload in uploads}
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 class Redis:

@@ -4,13 +4,16 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import Receive, Scope, Send
 
 from model.errors import DiffDPError
 from service.api.context import JobId, Parts, PartsOf
@@ -176,16 +179,32 @@ def result_file(parts: Parts, job_id: str, name: str, media_type: str) -> FileRe
         raise _no_results(job)
     if job.state is not State.SUCCEEDED:
         raise ResultsNotReady(f"the job is {job.state}")
-    try:
-        with parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH])) as folder:
-            if not (folder / name).is_file():
-                raise ResultAbsent("the job has no such result")
-            # The name tells which job, not which patient
-            return FileResponse(folder / name, media_type=media_type, filename=f"{job_id[:8]}-{name}")
-    except FileNotFoundError:
-        # Deleted a moment ago? Then that is the answer
-        parts.jobs.get(job_id)
-        raise
+    with ExitStack() as stored:
+        try:
+            folder = stored.enter_context(parts.storage.reading(job_key(job_id, job.outputs[Stage.PUBLISH]), name))
+        except FileNotFoundError:
+            # Deleted a moment ago? Then that is the answer
+            parts.jobs.get(job_id)
+            raise
+        if not (folder / name).is_file():
+            raise ResultAbsent("the job has no such result")
+        # The name tells which job, not which patient
+        return StoredFile(stored.pop_all(), folder / name, media_type, filename=f"{job_id[:8]}-{name}")
+
+
+class StoredFile(FileResponse):
+    """An answer with a file from storage, which is held until the answer was sent or broke off."""
+
+    def __init__(self, stored: ExitStack, path: Path, media_type: str, *, filename: str) -> None:
+        super().__init__(path, media_type=media_type, filename=filename)
+        self._stored = stored
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stored.close()
 
 
 def _no_results(job: Job) -> DiffDPError:

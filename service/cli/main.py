@@ -6,7 +6,7 @@
 | 1    | the job failed                                     |
 | 2    | a wrong option or setting                          |
 | 3    | the study was refused, or cannot be predicted      |
-| 4    | the server cannot be reached or cannot serve now   |
+| 4    | a server cannot be reached or cannot serve now     |
 | 130  | cancelled with Ctrl-C                              |
 """
 
@@ -22,6 +22,7 @@ from service.cli.client import ServerError
 from service.errors import KeyNotFound, ParametersError, UploadError
 from service.jobs.schema import SchemaError
 from service.settings import SettingsError
+from service.storage.folders import StorageError
 
 app = typer.Typer(
     name="diffdp",
@@ -58,6 +59,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ServerError, 4),
     (httpx.TransportError, 4),
     (OperationalError, 4),
+    (StorageError, 4),
 )
 
 

@@ -14,14 +14,21 @@ from typing import Protocol
 from uuid import uuid4
 
 
+class StorageError(OSError):
+    """Storage that is not on a disk cannot do what a disk would."""
+
+
 class Storage(Protocol):
     """Stores folders of files."""
 
     def writing(self, key: str) -> AbstractContextManager[Path]:
         """Give an empty local folder; when the context ends without an error, it is stored under the key."""
 
-    def reading(self, key: str) -> AbstractContextManager[Path]:
-        """Give a local folder with the files stored under a key; FileNotFoundError if there are none."""
+    def reading(self, key: str, *names: str) -> AbstractContextManager[Path]:
+        """Give a local folder with the files stored under a key; FileNotFoundError if nothing is.
+
+        Names say which of them are wanted, so that others need not come along.
+        """
 
     def children(self, key: str, *, older_than_s: float = 0.0) -> list[str]:
         """Return the names below a key, sorted; only of what has not changed for so long."""
@@ -76,7 +83,7 @@ class LocalStorage:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def reading(self, key: str) -> Iterator[Path]:
+    def reading(self, key: str, *_names: str) -> Iterator[Path]:
         """Give the folder stored under a key."""
         path = self._path(key)
         if not path.is_dir():
@@ -115,10 +122,14 @@ class LocalStorage:
     room_bytes = free_bytes
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if any(part in {"", ".", ".."} for part in parts):
-            raise ValueError(f"{key!r} is no key")
-        return self._root.joinpath(*parts)
+        check_key(key)
+        return self._root / key
+
+
+def check_key(key: str) -> None:
+    """Pass if a key is made of names; else raise ValueError."""
+    if any(part in {"", ".", ".."} for part in key.split("/")):
+        raise ValueError(f"{key!r} is no key")
 
 
 def _older(folder: Path, moment: float) -> Iterator[Path]:

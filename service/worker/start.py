@@ -82,8 +82,9 @@ def start_worker(
             ]
         )
 
-    # Before anything is begun: a database that cannot be used stops the worker
+    # Before anything is begun: a database or storage that cannot be used stops the worker
     connect(settings.database).dispose()
+    open_storage(settings)
     run_worker(
         create_celery(settings),
         make_runner=make_runner,

@@ -18,7 +18,7 @@ from model.dicom.export import write_study
 from service.intake.archive import pack
 from service.settings import Settings
 from service.wiring import build_api
-from tests.servers import Postgres, Redis, descendants, free_port
+from tests.servers import S3, Postgres, Redis, descendants, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKERS = ("embedded", "redis") if shutil.which("redis-server") else ("embedded",)
@@ -73,6 +73,7 @@ def database_url(database: str, request: pytest.FixtureRequest) -> Iterator[str 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_broker: the test depends on the broker, so it runs on each")
+    config.addinivalue_line("markers", "in_bucket: storage is a bucket, one that keeps old versions")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -88,6 +89,12 @@ def settings(
 ) -> Settings:
     """Settings under which everything that waits, waits briefly."""
     broker_url = request.getfixturevalue("redis_url") if broker == "redis" else None
+    storage: dict[str, object] = {}
+    if request.node.get_closest_marker("in_bucket"):
+        s3: S3 = request.getfixturevalue("s3")
+        bucket = s3.make_bucket(versions=True)
+        storage = {"storage_url": f"s3://{bucket}/diffdp", "s3_endpoint": s3.url, "s3_region": "eu-central-1"}
+        storage |= {"s3_access_key_id": s3.KEY, "s3_secret_access_key": s3.KEY}
     return Settings.load(
         data_dir=tmp_path / "data",
         broker_url=broker_url,
@@ -98,6 +105,7 @@ def settings(
         heartbeat_s=0.2,
         reap_s=0.5,
         ring_again_s=5,
+        **storage,
     )
 
 

@@ -110,6 +110,31 @@ def test_what_is_deleted_is_gone_from_every_file(service, marked_study: Path, re
     assert traces(data) == []
 
 
+@pytest.mark.in_bucket
+def test_what_is_deleted_is_gone_from_the_bucket_with_its_versions(
+    service, marked_study: Path, s3, processes, monkeypatch
+) -> None:
+    monkeypatch.setattr(service, "study", marked_study)
+    bucket, _ = service.settings.bucket
+    service.start_worker(0.5)
+    job_id = service.post()
+    assert any(CANARY.encode() in content for content in s3.contents(bucket).values())
+    job = service.wait_for(job_id, "succeeded")
+    with zipfile.ZipFile(io.BytesIO(service.http.get(job["links"]["archive"]).content)) as archive:
+        assert archive.testzip() is None
+        dose = archive.read("dose.dcm")
+    assert service.http.get(job["links"]["dose"]).content == dose
+
+    cut_off = service.post()
+    service.wait_until_predicting(cut_off)
+    for one in (job_id, cut_off):
+        assert service.http.delete(f"/v1/jobs/{one}").status_code == 204
+    # The worker must notice that the second one is gone
+    processes.wait_until(lambda: s3.contents(bucket) == {}, "the end of all objects")
+    service.stop()
+    assert traces(service.settings.data_dir) == []
+
+
 def test_ended_jobs_are_deleted_when_they_are_old(service, processes) -> None:
     service.settings = replace_settings(service.settings, retention_days=1e-6)
     job_id = service.post()

@@ -271,9 +271,9 @@ def test_a_result_that_is_deleted_meanwhile_is_gone(client: TestClient, storage,
     finish()
     reading = storage.reading
 
-    def deleted_first(key: str) -> object:
+    def deleted_first(key: str, *names: str) -> object:
         client.delete(links["self"])
-        return reading(key)
+        return reading(key, *names)
 
     monkeypatch.setattr(storage, "reading", deleted_first)
     problem(client.get(links["dose"]), 410, "job-purged")

@@ -15,8 +15,10 @@ from service.jobs.job import Fault, Progress
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage, State
 from service.settings import Settings
+from service.storage.bucket import Bucket, BucketStorage
 from service.storage.folders import LocalStorage
 from service.storage.layout import job_key, tidy
+from service.storage.scratch import Scratch
 from service.worker.celery_app import create_celery
 from service.worker.reaper import Reaper
 from service.worker.retention import Retention
@@ -240,6 +242,21 @@ class TestRetention:
         assert storage.children("jobs") == sorted(ended[2:])
         Retention(jobs, storage, audit, days=0, min_free_bytes=10**9).look()
         assert storage.children("jobs") == [ended[3]]
+
+    def test_by_space_in_a_bucket(self, jobs, audit, s3, add_job, clock, tmp_path: Path) -> None:
+        name = s3.make_bucket(versions=True)
+        bucket = Bucket(name, "", s3.url, "eu-central-1", s3.KEY, s3.KEY)
+        storage = BucketStorage(bucket, Scratch(tmp_path / "scratch"), capacity_bytes=4000)
+        ids = [add_job().id for _ in range(3)]
+        for job_id in ids:
+            with storage.writing(job_key(job_id, "study")) as folder:
+                (folder / "file").write_bytes(bytes(1000))
+            clock.advance(86400)
+            jobs.request_cancel(job_id)
+        Retention(jobs, storage, audit, days=0, min_free_bytes=1500).look()
+        assert storage.children("jobs") == ids[1:]
+        Retention(jobs, storage, audit, days=0.5, min_free_bytes=0).look()
+        assert storage.children("jobs") == ids[2:]
 
     def test_not_at_all(self, jobs, storage, audit, ended: list[str]) -> None:
         Retention(jobs, storage, audit, days=0, min_free_bytes=0).look()

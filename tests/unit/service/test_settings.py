@@ -67,6 +67,9 @@ def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ({"oidc_issuer": "https://login.example", "oidc_audience": "diffdp", "oidc_algorithms": "HS256"}, "signed by"),
         ({"oidc_issuer": "https://login.example", "oidc_audience": "diffdp", "oidc_algorithms": "none"}, "signed by"),
         ({"trusted_proxies": "proxy.local"}, "proxy.local"),
+        ({"storage_url": "s3:/studies"}, "must be s3://BUCKET"),
+        ({"storage_url": "s3://studies", "s3_access_key_id": "id"}, "belong together"),
+        ({"storage_url": "s3://studies", "min_free_bytes": 1}, "only if its capacity is given"),
     ],
 )
 def test_settings_that_cannot_be_used(given: dict[str, object], told: str) -> None:
@@ -82,3 +85,11 @@ def test_redis_waits_longer_than_any_task() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.load().port = 1
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket"),
+    [("", None), ("s3://studies", ("studies", "")), ("s3://studies/clinic/a", ("studies", "clinic/a"))],
+)
+def test_where_studies_are_kept(url: str, bucket: tuple[str, str] | None) -> None:
+    assert Settings.load(storage_url=url).bucket == bucket
