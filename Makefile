@@ -1,7 +1,7 @@
 # make demo    sets up, runs the main job on a simulated patient, leaves the results in demo-output/
 # make test    sets up, checks, tests: what .ci/run does
 # make check   style, types and the direction of imports only
-# make bench   measures speed, memory and agreement of the DICOM path into docs/results/bench-dicom.md
+# make bench   measures speed, memory and agreement of the DICOM path, and what sampling costs, into docs/results/bench-*.md
 # make serve   sets up and serves on http://127.0.0.1:8000
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
 #                  best weights by those of folder/select, scored on those of folder/val;
