@@ -10,6 +10,8 @@
 # make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
 # make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
 #                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
+# make fuzz    posts studies with every kind of fault to the real API and writes what it answered into
+#                  docs/results/fuzz.md; FUZZ=200 makes it short, FUZZ_SEED=2 another one
 # make report-example   predicts the simulated patient and takes its report into docs/; pdftoppm (poppler-utils) draws the picture
 # make report-schema    writes the JSON schema of reports into docs/
 # make page-pictures   draws the page with a simulated patient into docs/page/
@@ -23,7 +25,8 @@ PROGRAMS := redis-server pg_ctlcluster dciodvfy plastimatch dcmdump Orthanc chro
 PACKAGES := redis-server postgresql dicom3tools plastimatch dcmtk orthanc chromium
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check bench chaos programs dicom-table comparison reverse-process page-pictures report-example report-schema lock
+.PHONY: setup demo serve test check bench chaos fuzz programs dicom-table comparison reverse-process page-pictures report-example \
+    report-schema lock
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -85,6 +88,12 @@ bench: setup
 
 chaos: setup programs
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+FUZZ ?= 2000
+FUZZ_SEED ?= 1
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --count $(FUZZ) --seed $(FUZZ_SEED) --report docs/results/fuzz.md
 
 # Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be.
 # Debian puts servers where only root's path leads
