@@ -5,18 +5,13 @@ do not matter for dose and are left out. In this module x runs to the patient's 
 with the origin between the angles of the mandible.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from model.case import EXTERNAL, Beam, Case, Prescription, Structure, VoxelGrid
-
-Mask = NDArray[np.bool_]
-Field = NDArray[np.float64]
+from model.cohort.space import Field, Mask, Space
 
 FRACTIONS = 35
 PRESCRIBED_GY = {"PTV_7000": 70.0, "PTV_6300": 63.0, "PTV_5600": 56.0}
@@ -95,63 +90,18 @@ class _Habitus:
         )
 
 
-@dataclass(frozen=True)
-class _Space:
-    """Coordinates of voxel centres in the average patient, in mm."""
-
-    x: Field  # (slices, rows, columns)
-    y: Field  # (slices, rows, columns)
-    z: Field  # (slices, 1, 1)
-
-    @classmethod
-    def of(cls, grid: VoxelGrid, habitus: _Habitus) -> "_Space":
-        """Undo what makes this patient differ from the average."""
-        stretch = (habitus.width, habitus.width, habitus.length)
-        x, y, z = (
-            np.asarray(grid.origin_mm[axis] + grid.spacing_mm[2 - axis] * np.arange(grid.shape[2 - axis]))
-            / stretch[axis]
-            for axis in range(3)
-        )
-        y, z = y[:, None], z[:, None, None]
-        a, b, c, d = habitus.bend
-        bent_x = x + 2.0 * np.sin(y / 30 + a) + 2.5 * np.sin(z / 40 + b)
-        bent_y = y + 1.5 * np.sin(x / 25 + c) + 2.5 * np.sin(z / 45 + d)
-        return cls(bent_x, bent_y, np.asarray(z, np.float64))
-
-    def along(self, *profile: tuple[float, float]) -> Field:
-        """Value on every slice, (slices, 1, 1), between (z, value) pairs in ascending z."""
-        z, value = np.array(profile).T
-        values: Field = np.interp(self.z, z, value)
-        return values
-
-    def between(self, low: float | Field, high: float | Field) -> Mask:
-        """Slices from one level up to another."""
-        mask: Mask = (self.z >= low) & (self.z < high)
-        return mask
-
-    def ellipsoid(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Mask:
-        """Ellipsoid; centre and radii are (x, y, z)."""
-        (x, y, z), (rx, ry, rz) = centre, radii
-        mask: Mask = ((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2 + ((self.z - z) / rz) ** 2 < 1
-        return mask
-
-    def tube(
-        self, centre: tuple[Field | float, Field | float], radii: tuple[Field | float, Field | float], power: int = 2
-    ) -> Mask:
-        """Tube along z of (super)elliptic section; centre and radii are (x, y)."""
-        (x, y), (rx, ry) = centre, radii
-        mask: Mask = np.abs((self.x - x) / rx) ** power + np.abs((self.y - y) / ry) ** power < 1
-        return mask
-
-    def rod(self, points: Sequence[tuple[float, float, float]], radius: float) -> Mask:
-        """Everything within a radius of a line through points (x, y, z)."""
-        mask = np.zeros(self.x.shape, np.bool_)
-        for start, end in pairwise(points):
-            step = np.subtract(end, start)
-            offset = (self.x - start[0], self.y - start[1], self.z - start[2])
-            place = np.clip(sum(o * s for o, s in zip(offset, step, strict=True)) / (step @ step), 0, 1)
-            mask |= sum((o - place * s) ** 2 for o, s in zip(offset, step, strict=True)) < radius**2
-        return mask
+def _space(grid: VoxelGrid, habitus: _Habitus) -> Space:
+    """Undo what makes this patient differ from the average."""
+    stretch = (habitus.width, habitus.width, habitus.length)
+    x, y, z = (
+        np.asarray(grid.origin_mm[axis] + grid.spacing_mm[2 - axis] * np.arange(grid.shape[2 - axis])) / stretch[axis]
+        for axis in range(3)
+    )
+    y, z = y[:, None], z[:, None, None]
+    a, b, c, d = habitus.bend
+    bent_x = x + 2.0 * np.sin(y / 30 + a) + 2.5 * np.sin(z / 40 + b)
+    bent_y = y + 1.5 * np.sin(x / 25 + c) + 2.5 * np.sin(z / 45 + d)
+    return Space(bent_x, bent_y, np.asarray(z, np.float64))
 
 
 def simulated_neck(
@@ -182,7 +132,7 @@ def simulated_neck(
     extent = [(n - 1) * step for n, step in zip(shape, spacing_mm, strict=True)]
     # The scan reaches from the base of the brain to the upper chest
     grid = VoxelGrid(shape, spacing_mm, (-extent[2] / 2, -extent[1] / 2, -extent[0] / 2 - 20.0))
-    space = _Space.of(grid, habitus)
+    space = _space(grid, habitus)
 
     body = _body(space, habitus)
     # Beyond its first and last slice the patient goes on, so no depth is counted from there
@@ -218,7 +168,7 @@ def simulated_neck(
     )
 
 
-def _body(space: _Space, habitus: _Habitus) -> Mask:
+def _body(space: Space, habitus: _Habitus) -> Mask:
     """Head, face, neck and shoulders."""
     half_width = space.along((-90, 80), (-60, 66), (-30, 62), (0, 67), (25, 74), (50, 77), (110, 75))
     front = space.along((-80, -50), (-62, -56), (-45, -86), (-30, -114), (0, -118), (60, -118), (110, -110))
@@ -239,7 +189,7 @@ def _body(space: _Space, habitus: _Habitus) -> Mask:
     return head | nose | shoulders
 
 
-def _cord_y(space: _Space) -> Field:
+def _cord_y(space: Space) -> Field:
     return space.along(
         (-170, 64),
         (-135, 47),
@@ -255,13 +205,13 @@ def _cord_y(space: _Space) -> Field:
     )
 
 
-def _airway_y(space: _Space) -> Field:
+def _airway_y(space: Space) -> Field:
     return space.along(
         (-170, 14), (-130, -2), (-97, -18), (-75, -29), (-55, -31), (-30, -25), (0, -27), (28, -32), (48, -40)
     )
 
 
-def _airway(space: _Space) -> Mask:
+def _airway(space: Space) -> Mask:
     """Nasopharynx down to trachea, and the cavities of the face."""
     half_width = space.along((-75, 8), (-62, 4), (-48, 5), (-30, 12), (0, 10), (28, 12), (48, 14))
     half_depth = space.along((-75, 8), (-50, 9), (-30, 5), (0, 5), (28, 7), (48, 11))
@@ -272,7 +222,7 @@ def _airway(space: _Space) -> Mask:
     return throat | (nose & ~septum) | sinuses
 
 
-def _organs(space: _Space, habitus: _Habitus) -> dict[str, Mask]:
+def _organs(space: Space, habitus: _Habitus) -> dict[str, Mask]:
     """Organs at risk by TG-263 name."""
     cord_y = _cord_y(space)
     brainstem_y = space.along((32, 3), (50, 0), (68, -5), (92, -8))
@@ -292,7 +242,7 @@ def _organs(space: _Space, habitus: _Habitus) -> dict[str, Mask]:
     }
 
 
-def _arch(space: _Space, thickness: float) -> tuple[Mask, Field]:
+def _arch(space: Space, thickness: float) -> tuple[Mask, Field]:
     """Horseshoe of the jaws in the transverse plane, and how far in front of its ends every voxel lies, 0 to 1."""
     forward = np.clip((-45 - space.y) / 65, 0, 1)
     radius = np.hypot(space.x / 46, (space.y + 45) / 60)
@@ -300,7 +250,7 @@ def _arch(space: _Space, thickness: float) -> tuple[Mask, Field]:
     return arch, forward
 
 
-def _mandible(space: _Space) -> Mask:
+def _mandible(space: Space) -> Mask:
     arch, forward = _arch(space, 10)
     body = arch & space.between(-20 - 15 * forward, 3 - 16 * forward)
     ramus_x = space.along((-20, 45), (55, 55))
@@ -308,7 +258,7 @@ def _mandible(space: _Space) -> Mask:
     return body | ramus
 
 
-def _spine(space: _Space) -> tuple[Mask, Mask]:
+def _spine(space: Space) -> tuple[Mask, Mask]:
     """Vertebrae: spongy bodies and dense arches."""
     cord_y = _cord_y(space)
     present = space.between(-np.inf, 46)
@@ -321,7 +271,7 @@ def _spine(space: _Space) -> tuple[Mask, Mask]:
     return body, (ring | (spinous & (within > 8)) | (transverse & (within > 7))) & present & vertebra
 
 
-def _skull(space: _Space) -> tuple[Mask, Mask]:
+def _skull(space: Space) -> tuple[Mask, Mask]:
     """Cavity of the brain and the bone around it."""
     floor = 46 + 0.3 * np.clip(-space.y, 0, 80)
     cavity = space.ellipsoid((0, -15, 95), (64, 82, 90)) & (space.z > floor)
@@ -329,7 +279,7 @@ def _skull(space: _Space) -> tuple[Mask, Mask]:
     return cavity, shell & ~cavity
 
 
-def _tissue(space: _Space, habitus: _Habitus, depth_mm: Field, organs: dict[str, Mask]) -> Field:
+def _tissue(space: Space, habitus: _Habitus, depth_mm: Field, organs: dict[str, Mask]) -> Field:
     """Hounsfield units before blur and noise; later layers cover earlier ones."""
     fat_mm = habitus.fat * space.along((-130, 12), (-80, 9), (-20, 6), (40, 5), (80, 3))
     cavity, skull = _skull(space)
@@ -374,13 +324,13 @@ def _tissue(space: _Space, habitus: _Habitus, depth_mm: Field, organs: dict[str,
     return hu
 
 
-def _tumour(space: _Space, habitus: _Habitus, margin_mm: float = -10.0) -> Mask:
+def _tumour(space: Space, habitus: _Habitus, margin_mm: float = -10.0) -> Mask:
     """Primary tumour, by default without the margins that make it a planning target."""
     rx, ry, rz = habitus.tumour_radii
     return space.ellipsoid(habitus.tumour_centre, (rx + margin_mm, ry + margin_mm, rz + margin_mm))
 
 
-def _targets(space: _Space, habitus: _Habitus, allowed: Mask) -> dict[str, Mask]:
+def _targets(space: Space, habitus: _Habitus, allowed: Mask) -> dict[str, Mask]:
     """Planning targets, one for each prescribed dose; where they meet the higher one holds."""
     spongy, dense = _spine(space)
     allowed = allowed & ~spongy & ~dense & ~space.tube((0, _cord_y(space)), (12, 10))
@@ -393,7 +343,7 @@ def _targets(space: _Space, habitus: _Habitus, allowed: Mask) -> dict[str, Mask]
     return {"PTV_7000": high, "PTV_6300": middle, "PTV_5600": low}
 
 
-def _nodes(space: _Space, side: int) -> Mask:
+def _nodes(space: Space, side: int) -> Mask:
     """Lymph nodes of one side of the neck: a band from beside the throat back to under the trapezius."""
     centre_x = space.along((-105, 42), (-80, 45), (-20, 43), (30, 46))
     centre_y = space.along((-105, -18), (-80, -6), (-50, -4), (-7, -16), (30, -16))

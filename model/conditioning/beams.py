@@ -4,9 +4,8 @@ A field shaped to the target, attenuated along its way through the patient and s
 optimiser starts from; its edges are the ray shapes of the planned dose. No scatter, no penumbra, no build-up: the
 network learns those.
 
-Each beam has axes of its own: t along the central ray away from the source, 0 in the isocentre; u across it in the
-slice's plane; v towards the head; u and v are measured where the ray crosses the isocentre's plane. Divergent rays run
-along t at fixed (u, v), so that depth is a running sum and reach a maximum.
+`model.dosimetry.rays` has the beams' axes t, u and v. Divergent rays run along t at fixed (u, v), so that depth is a
+running sum and reach a maximum.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,15 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from model.case import Case
 from model.conditioning.framing import Framing
-
-Images = NDArray[np.float32]
-
-SOURCE_AXIS_MM = 1000.0
-"""Distance from source to isocentre of every common linear accelerator."""
+from model.dosimetry.rays import SOURCE_AXIS_MM, Images, beam_directions, bilinear, magnification
 
 ATTENUATION_PER_MM = 0.0046
 """Effective attenuation of a 6 MV field in water beyond build-up: 4 to 5 % per cm."""
@@ -91,11 +85,6 @@ def _middle_of_targets_mm(case: Case) -> tuple[float, float, float]:
     return means[0] * spacing[0], means[1] * spacing[1], means[2] * spacing[2]
 
 
-def relative_electron_density(hu: Images) -> Images:
-    """Electron density relative to water, after Thomas (Br. J. Radiol. 72, 781, 1999): bone rises more slowly."""
-    return np.asarray(np.where(hu <= 100, 1 + hu / 1000, 1 + hu / 1950).clip(0), np.float32)
-
-
 def open_fields(
     density: Images, targets: Sequence[Images], framing: Framing, fields: Sequence[Field]
 ) -> Iterator[list[Images]]:
@@ -133,10 +122,7 @@ class _Beam:
     """Resampling between the network's grid and one beam's axes, limited to the rays that meet a target."""
 
     def __init__(self, field: Field, framing: Framing, target: Images) -> None:
-        angle = np.deg2rad(field.gantry_deg)
-        # IEC 61217: at 0° the source is anterior of a supine patient, at 90° on the patient's left
-        self._forward = (np.cos(angle), -np.sin(angle))  # (y, x)
-        self._across = (np.sin(angle), np.cos(angle))
+        self._forward, self._across = beam_directions(field.gantry_deg)
         z_mm = framing.slices * framing.grid.spacing_mm[0]
         self._rows_mm = framing.rows_mm - field.isocentre_mm[1]
         self._columns_mm = framing.columns_mm - field.isocentre_mm[2]
@@ -147,12 +133,12 @@ class _Beam:
         # Whole steps from the isocentre, so that a mirrored beam is sampled at the mirrored points
         self._t_mm = STEP_MM * np.arange(np.floor(t.min() / STEP_MM), np.ceil(t.max() / STEP_MM) + 1)
         self._u_mm = STEP_MM * np.arange(np.floor(reached.min() / STEP_MM) - 2, np.ceil(reached.max() / STEP_MM) + 3)
-        self.magnification = ((SOURCE_AXIS_MM + self._t_mm) / SOURCE_AXIS_MM).astype(np.float32)
-        self._to_network = _bilinear(t.ravel(), u.ravel(), self._t_mm, self._u_mm)
+        self.magnification = magnification(self._t_mm).astype(np.float32)
+        self._to_network = bilinear(t.ravel(), u.ravel(), self._t_mm, self._u_mm)
         across = self._u_mm[None, :] * self.magnification[:, None]
         rows = self._t_mm[:, None] * self._forward[0] + across * self._across[0]
         columns = self._t_mm[:, None] * self._forward[1] + across * self._across[1]
-        self._from_network = _bilinear(rows.ravel(), columns.ravel(), self._rows_mm, self._columns_mm)
+        self._from_network = bilinear(rows.ravel(), columns.ravel(), self._rows_mm, self._columns_mm)
 
     def _to_beam(
         self, y: NDArray[np.float64], x: NDArray[np.float64]
@@ -186,34 +172,3 @@ class _Beam:
         low = np.take_along_axis(values, lower[:, None, :], axis=2)
         high = np.take_along_axis(values, lower[:, None, :] + 1, axis=2)
         return np.asarray(low * low_weight[:, None, :] + high * high_weight[:, None, :], np.float32)
-
-
-def _bilinear(
-    first_mm: NDArray[np.float64],
-    second_mm: NDArray[np.float64],
-    first_axis_mm: NDArray[np.float64],
-    second_axis_mm: NDArray[np.float64],
-) -> sparse.csr_array:
-    """Matrix (points, len(first axis) · len(second axis)) of bilinear interpolation; zero outside the axes."""
-    points = np.arange(len(first_mm))
-    rows, columns, weights = [], [], []
-    for index, weight in _taps(first_mm, first_axis_mm):
-        for other, other_weight in _taps(second_mm, second_axis_mm):
-            both = weight * other_weight
-            keep = both > 0
-            rows.append(points[keep])
-            columns.append(index[keep] * len(second_axis_mm) + other[keep])
-            weights.append(both[keep])
-    shape = (len(first_mm), len(first_axis_mm) * len(second_axis_mm))
-    values = np.concatenate(weights).astype(np.float32)
-    return sparse.csr_array((values, (np.concatenate(rows), np.concatenate(columns))), shape=shape)
-
-
-def _taps(
-    points_mm: NDArray[np.float64], axis_mm: NDArray[np.float64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    position = (points_mm - axis_mm[0]) / (axis_mm[1] - axis_mm[0])
-    lower = np.floor(position).astype(np.int64)
-    for tap in (lower, lower + 1):
-        weight = 1 - np.abs(position - tap)
-        yield tap.clip(0, len(axis_mm) - 1), np.where((tap >= 0) & (tap < len(axis_mm)), weight, 0.0)

@@ -9,9 +9,10 @@ from scipy import ndimage
 
 from model.case import EXTERNAL, Case
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
-from model.conditioning.beams import fields_of, open_fields, relative_electron_density
+from model.conditioning.beams import fields_of, open_fields
 from model.conditioning.framing import Framing
 from model.conditioning.site import Site
+from model.dosimetry.rays import relative_electron_density
 
 Images = NDArray[np.float32]
 

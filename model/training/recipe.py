@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.checkpoint.manifest import SAMPLERS_OF, Architecture, NetworkKind, SamplerDefaults, Schedule
-from model.conditioning import head_and_neck
+from model.conditioning import head_and_neck, rectum
 from model.errors import DatasetError
 from model.training.slices import Conditioner
 
@@ -28,9 +28,8 @@ STAGES_OF: Mapping[NetworkKind, tuple[Stage, ...]] = {
 """Stages of training by kind of network, in their order."""
 
 SITES: Mapping[str, Conditioner] = {
-    "head-and-neck": Conditioner(
-        head_and_neck.SITE, head_and_neck.GRID, head_and_neck.CHANNELS, head_and_neck.NORMALISATION
-    )
+    name: Conditioner(site.SITE, site.GRID, site.CHANNELS, site.NORMALISATION)
+    for name, site in (("head-and-neck", head_and_neck), ("rectum", rectum))
 }
 """What a recipe may name as its site."""
 

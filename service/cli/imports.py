@@ -1,6 +1,7 @@
 """`diffdp import`: patients of others, and a clinic's own, as case files for training and evaluation."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,13 @@ from service.intake.limits import Limits
 from service.settings import Settings
 
 import_app = typer.Typer(help="Turn patients into case files for training and evaluation.", no_args_is_help=True)
+
+
+class ImportSite(StrEnum):
+    """What studies can be imported of; recipes call these sites by the same names."""
+
+    HEAD_AND_NECK = "head-and-neck"
+    RECTUM = "rectum"
 
 
 @import_app.command("openkbp")
@@ -35,17 +43,19 @@ def import_dicom(
         Path, typer.Argument(exists=True, file_okay=False, help="Folder of studies: folders however deep, and zips.")
     ],
     destination: Annotated[Path, typer.Argument(file_okay=False, help="Receives one .npz per study, and import.csv.")],
+    site: Annotated[ImportSite, typer.Option(help="What the studies are of.")] = ImportSite.HEAD_AND_NECK,
     salt: Annotated[str, typer.Option(help="Secret that goes into the pseudonyms; the same gives the same.")] = "",
 ) -> None:
-    """Import head-and-neck studies with CT, RTSTRUCT, RTDOSE and, better, RTPLAN under pseudonyms.
+    """Import studies with CT, RTSTRUCT, RTDOSE and, better, RTPLAN under pseudonyms.
 
     import.csv says of each study what became of it and why. It names paths below SOURCE, which may name patients.
     """
     # The readers of DICOM take seconds to load; other commands do without
-    from model.conditioning.head_and_neck import SITE  # noqa: PLC0415
+    from model.conditioning import head_and_neck, rectum  # noqa: PLC0415
     from model.training.dicom_import import LOG  # noqa: PLC0415
     from model.training.dicom_import import import_dicom as run_import  # noqa: PLC0415
 
+    sites = {ImportSite.HEAD_AND_NECK: head_and_neck.SITE, ImportSite.RECTUM: rectum.SITE}
     limits = Limits.of(Settings.load())
     with tqdm() as bar:
         show = _shown_on(bar)
@@ -57,7 +67,12 @@ def import_dicom(
             show(done, total)
 
         result = run_import(
-            source, destination, SITE, lambda archive, folder: unpack(archive, folder, limits), progress, salt=salt
+            source,
+            destination,
+            sites[site],
+            lambda archive, folder: unpack(archive, folder, limits),
+            progress,
+            salt=salt,
         )
     refused = [outcome for outcome in result.outcomes if not outcome.imported]
     for outcome in refused:

@@ -17,7 +17,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from model.errors import Cancelled, CheckpointError, DeviceError, DiffDPError, GoalsError, StudyError
-from service.cli import audit, demo, imports, keys, models, predict, report, serve, submit, training
+from service.cli import audit, cohort, demo, imports, keys, models, predict, report, serve, submit, training
 from service.cli.client import ServerError
 from service.errors import KeyNotFound, ParametersError, UploadError
 from service.jobs.schema import SchemaError
@@ -38,6 +38,7 @@ app.command("submit")(submit.submit)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("models")(models.models)
+app.command("cohort")(cohort.cohort)
 app.add_typer(imports.import_app, name="import")
 app.add_typer(keys.keys_app, name="keys")
 app.add_typer(audit.audit_app, name="audit")

@@ -7,18 +7,11 @@ import pytest
 
 from model.case import Beam, VoxelGrid
 from model.checkpoint.manifest import Channel, NetworkGrid
-from model.conditioning.beams import (
-    ATTENUATION_PER_MM,
-    MOST_ANGLES,
-    SOURCE_AXIS_MM,
-    Field,
-    fields_of,
-    open_fields,
-    relative_electron_density,
-)
+from model.conditioning.beams import ATTENUATION_PER_MM, MOST_ANGLES, Field, fields_of, open_fields
 from model.conditioning.channels import condition
 from model.conditioning.framing import Framing
 from model.conditioning.head_and_neck import NORMALISATION, SITE
+from model.dosimetry.rays import SOURCE_AXIS_MM, relative_electron_density
 
 SLICES, ROWS, COLUMNS = 41, 81, 81
 PIXEL_MM, SLICE_MM = 4.0, 5.0

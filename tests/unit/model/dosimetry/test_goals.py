@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from model.case import Prescription
-from model.conditioning import head_and_neck
+from model.conditioning import head_and_neck, rectum
+from model.conditioning.site import Site
 from model.dosimetry import Dvh
 from model.dosimetry.goals import EACH_TARGET, HIGHEST_TARGET, Goal, GoalSet, find_goals, judge, read_goals
 from model.errors import GoalsError
@@ -140,11 +141,18 @@ def test_later_folders_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
         find_goals((tmp_path / "absent",))
 
 
-def test_the_shipped_goals_are_of_structures_that_the_site_knows() -> None:
-    goals = find_goals((SHIPPED_GOALS,))[head_and_neck.SITE.name]
-    known = {organ.name for organ in head_and_neck.SITE.organs} | {EACH_TARGET, HIGHEST_TARGET}
+@pytest.mark.parametrize(
+    ("site", "targets"), [(head_and_neck.SITE, {EACH_TARGET, HIGHEST_TARGET}), (rectum.SITE, {EACH_TARGET})]
+)
+def test_the_shipped_goals_are_of_structures_that_the_site_knows(site: Site, targets: set[str]) -> None:
+    goals = find_goals((SHIPPED_GOALS,))[site.name]
+    known = {organ.name for organ in site.organs} | targets
     assert {name.strip() for goal in goals.goal for name in goal.structure.split("|")} == known
     assert all(goal.meaning for goal in goals.goal)
+
+
+def test_the_shipped_goals_are_the_published_ones() -> None:
+    goals = find_goals((SHIPPED_GOALS,))[head_and_neck.SITE.name]
     # QUANTEC's table 1 and the protocol's page have these numbers
     limits = {(goal.structure, goal.metric, goal.source): goal.at_most or goal.at_least for goal in goals.goal}
     assert limits["Brainstem", "D0.1cc", "QUANTEC"] == "54 Gy"

@@ -48,7 +48,7 @@ def test_a_recipe_is_what_it_says(written):
     [
         ('name = "mine"', 'name = "My model"', "name"),
         ('licence = "MIT"\n', "", "licence: Field required"),
-        ('site = "head-and-neck"', 'site = "head"', "no site 'head', only head-and-neck"),
+        ('site = "head-and-neck"', 'site = "head"', "no site 'head', only head-and-neck, rectum"),
         ("pretrain = { minutes = 1 }, ", "", "has the stages pretrain, diffusion"),
         ("minutes = 1", "minutes = 1, batches = 3", "either minutes or batches"),
         ("minutes = 1", "hours = 1", "hours"),
