@@ -445,7 +445,7 @@ class Anatomy:
         space = self._space
         funnel = space.along((-52, 15), (-36, 26), (-12, 48))
         radius = np.hypot(space.x, (space.y - 34) / 0.9)
-        shell = (np.abs(radius - funnel) < 3) & (space.y > 0) & space.between(-52, -12)
+        shell: Mask = (np.abs(radius - funnel) < 3) & (space.y > 0) & space.between(-52, -12)
         sphincter = space.rod([(0, 28, -84), (0, 36, -48)], 15)
         return sphincter | shell
 

@@ -48,13 +48,15 @@ def _made(out: Path, names: dict[int, str], seed: int, workers: int) -> Iterator
     """Make patients, and yield after each."""
     if workers == 1 or len(names) == 1:
         for number, name in names.items():
-            yield _make(out, name, seed, number)
+            _make(out, name, seed, number)
+            yield
         return
     with ProcessPoolExecutor(min(workers, max(len(names), 1)), get_context("spawn")) as pool:
         making = [pool.submit(_make, out, name, seed, number) for number, name in names.items()]
         try:
             for done in as_completed(making):
-                yield done.result()
+                done.result()
+                yield
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
