@@ -112,25 +112,16 @@ def read_rois(
     Raises
     ------
     StudyError
-        ``no-roi``, ``duplicate-roi-number``, ``damaged-contours`` or ``no-contours``.
+        ``no-roi``, ``duplicate-roi-number``, ``damaged-contours``, ``no-contours`` or ``frame-of-reference-mismatch``.
     """
-    definitions = {integer(roi, "ROINumber"): roi for roi in items(structure_set, "StructureSetROISequence")}
-    counts = Counter(integer(roi, "ROINumber") for roi in items(structure_set, "StructureSetROISequence"))
-    definitions.pop(None, None)
-    if not definitions:
-        raise refuse(Rule.NO_ROI, "the structure set defines no ROI; the file may have been damaged on its way")
-    number, count = counts.most_common(1)[0]
-    if count > 1:
-        raise refuse(
-            Rule.DUPLICATE_ROI_NUMBER, f"{count} ROIs of the structure set have the number {number}", roi_number=number
-        )
+    definitions = _definitions(structure_set)
     types = {
         integer(observation, "ReferencedROINumber"): text(observation, "RTROIInterpretedType").upper()
         for observation in items(structure_set, "RTROIObservationsSequence")
     }
     colours: dict[int, tuple[int, int, int]] = {}
     contours: dict[int, list[NDArray[np.float64]]] = {}
-    undefined = 0
+    undefined = elsewhere = 0
     for roi_contour in items(structure_set, "ROIContourSequence"):
         number = integer(roi_contour, "ReferencedROINumber")
         if number not in definitions or number is None:
@@ -143,10 +134,19 @@ def read_rois(
         if own_frame and frame_of_reference and own_frame != frame_of_reference:
             name = text(definitions[number], "ROIName")
             warnings.append(f"ROI {name} lies in another frame of reference than the CT: its contours were left out")
+            elsewhere += 1
             continue
         contours.setdefault(number, []).extend(_closed_contours(roi_contour, number))
     if undefined:
         warnings.append(f"contours of ROIs that the structure set does not define were left out: {undefined} ROIs")
+    if elsewhere and not any(contours.values()):
+        raise refuse(
+            Rule.FRAME_OF_REFERENCE_MISMATCH,
+            f"of {len(definitions)} ROIs {elsewhere} lie in another frame of reference than the CT, and no other has a "
+            "closed contour",
+            rois=len(definitions),
+            elsewhere=elsewhere,
+        )
     if not any(contours.values()):
         raise refuse(
             Rule.NO_CONTOURS, f"none of the {len(definitions)} ROIs has a closed contour", rois=len(definitions)
@@ -154,9 +154,22 @@ def read_rois(
     rois = tuple(
         Roi(number, text(roi, "ROIName"), types.get(number, ""), len(contours.get(number, ())), colours.get(number))
         for number, roi in definitions.items()
-        if number is not None
     )
     return rois, {number: tuple(polygons) for number, polygons in contours.items()}
+
+
+def _definitions(structure_set: Dataset) -> dict[int, Dataset]:
+    """ROI Number (3006,0022) → item of Structure Set ROI Sequence (3006,0020); those without a number are of no use."""
+    found = [(integer(roi, "ROINumber"), roi) for roi in items(structure_set, "StructureSetROISequence")]
+    numbered = [(number, roi) for number, roi in found if number is not None]
+    if not numbered:
+        raise refuse(Rule.NO_ROI, "the structure set defines no ROI; the file may have been damaged on its way")
+    number, count = Counter(number for number, _ in numbered).most_common(1)[0]
+    if count > 1:
+        raise refuse(
+            Rule.DUPLICATE_ROI_NUMBER, f"{count} ROIs of the structure set have the number {number}", roi_number=number
+        )
+    return dict(numbered)
 
 
 def _closed_contours(roi_contour: Dataset, roi_number: int) -> list[NDArray[np.float64]]:

@@ -139,6 +139,11 @@ def other_frame(study) -> None:
         roi.ReferencedFrameOfReferenceUID = "1.2.3"
 
 
+def other_frame_of_rois(study) -> None:
+    for roi in study.structure_set.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = "1.2.3"
+
+
 def shift_contours(study) -> None:
     for roi in study.structure_set.ROIContourSequence:
         for item in roi.ContourSequence:
@@ -151,6 +156,7 @@ def shift_contours(study) -> None:
         ("no-structure-set", lambda study: study.structure_sets.clear()),
         ("patient-mismatch", spoil_structure_set(PatientID="P2")),
         ("frame-of-reference-mismatch", other_frame),
+        ("frame-of-reference-mismatch", other_frame_of_rois),
         ("no-roi", spoil_structure_set(StructureSetROISequence=[], ROIContourSequence=[])),
         ("no-contours", spoil_structure_set(ROIContourSequence=[])),
         ("contours-outside-ct", shift_contours),
@@ -245,6 +251,11 @@ def test_contours_in_another_frame_of_reference_are_left_out(study) -> None:
     assert found.warnings == (
         "ROI PTV, boost lies in another frame of reference than the CT: its contours were left out",
     )
+
+
+def test_rois_without_a_number_are_of_no_use(study) -> None:
+    study.structure_set.StructureSetROISequence += [Dataset(), Dataset()]
+    assert [roi.number for roi in read(study).rois] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("drawn_on", [True, False])
