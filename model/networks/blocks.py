@@ -23,6 +23,8 @@ class ConvBlock(nn.Module):
 class ResBlock(nn.Module):
     """Two `ConvBlock` with a residual connection; between them an embedding of the noise intensity, if there is one.
 
+    `dropout`, of whole channels and before the second, is for a training to turn on.
+
     Parameters
     ----------
     inputs, outputs
@@ -36,6 +38,7 @@ class ResBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int, embedding: int = 0) -> None:
         super().__init__()
         self.first = ConvBlock(inputs, outputs, groups)
+        self.dropout = nn.Dropout2d(0.0)
         self.second = ConvBlock(outputs, outputs, groups)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.modulation = nn.Linear(embedding, 2 * outputs) if embedding else None
@@ -46,7 +49,7 @@ class ResBlock(nn.Module):
         if self.modulation is not None:
             scale, shift = self.modulation(noise)[:, :, None, None].chunk(2, dim=1)  # (B, outputs, 1, 1) each
             hidden = hidden * (1 + scale) + shift
-        return self.shortcut(images) + self.second(hidden)  # type: ignore[no-any-return]
+        return self.shortcut(images) + self.second(self.dropout(hidden))  # type: ignore[no-any-return]
 
 
 class Down(nn.Conv2d):

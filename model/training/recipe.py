@@ -85,6 +85,12 @@ class TrainingOptions(_Frozen):
         Weight of the L1 of a network's earlier outputs, if it has several.
     adversarial_weight
         Weight of the discriminator's verdict beside the L1.
+    weight_decay
+        Share of a weight, times the learning rate, that is taken from it with every step (AdamW; the paper: 0).
+    ct_blank_share
+        Chance of a slice to be drawn without its CT, which tells patients apart more than doses (the paper: 0).
+    dropout
+        Chance of a channel to be left out within a residual block (the paper: 0).
     turn_share, turn_deg, zoom
         Augmentation, see `model.training.augmentation` (the paper: none).
     ema_decay
@@ -106,6 +112,9 @@ class TrainingOptions(_Frozen):
     early_step: int = Field(100, ge=1)
     deep_weight: float = Field(0.5, ge=0)
     adversarial_weight: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    ct_blank_share: float = Field(0.0, ge=0, le=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
     turn_share: float = Field(0.5, ge=0, le=1)
     turn_deg: float = Field(10.0, ge=0)
     zoom: float = Field(0.1, ge=0)

@@ -70,7 +70,8 @@ def train(
         files, recipe.conditioner, chosen, workers, lambda done, total: report(f"reading cases {done}/{total}")
     )
     report(f"{len(cases)} training cases take {memory_gib(cases):.1f} GiB on {chosen}")
-    sampler = SliceSampler(cases, recipe.conditioner.channels, options.crop, options.seed, options.depth)
+    channels = recipe.conditioner.channels
+    sampler = SliceSampler(cases, channels, options.crop, options.seed, options.depth, options.ct_blank_share)
     trainer = Trainer(
         folder,
         objective,

@@ -154,6 +154,8 @@ class SliceSampler:
         counts as outside.
     seed
         Of all randomness here.
+    ct_blank_share
+        Chance of a slice, or a stack, to be drawn with zeros for its CT.
     """
 
     def __init__(
@@ -163,11 +165,14 @@ class SliceSampler:
         crop: tuple[int, int],
         seed: int,
         depth: int | None = None,
+        ct_blank_share: float = 0.0,
     ) -> None:
         rows, columns = cases[0].y.shape[1:]
         if crop[0] > rows or crop[1] > columns:
             raise ValueError(f"crops of {crop[0]} × {crop[1]} do not fit into images of {rows} × {columns}")
         self._cases, self._crop, self._seed, self._depth = cases, crop, seed, depth
+        self._ct_blank_share = ct_blank_share
+        self._ct = torch.tensor([channel.kind == "ct" for channel in channels], device=cases[0].planes.device)
         self._mirror = torch.tensor(flipped_channels(channels), device=cases[0].planes.device)
 
     def draw(self, number: int, size: int) -> Batch:
@@ -192,6 +197,8 @@ class SliceSampler:
         x = case.planes[window][case.plane_of[:, None], neighbours]  # (channels, depth, rows, columns)
         y = case.y[window][None, slices]
         inside = case.inside[window][None, slices] & (beyond < count)[:, None, None]
+        if self._ct_blank_share and random.random() < self._ct_blank_share:
+            x[self._ct] = 0
         if random.random() < 0.5:
             x, y, inside = (x[self._mirror].flip(-1), y.flip(-1), inside.flip(-1))
         return x, y, inside

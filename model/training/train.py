@@ -113,9 +113,12 @@ class Trainer:
         self._identity = json.loads(json.dumps(identity or {}))
         for module in objective.modules.values():
             module.to(device)
+        for block in objective.network.modules():
+            if isinstance(block, nn.Dropout2d):
+                block.p = options.dropout
         self.average = {name: value.detach().clone() for name, value in objective.network.state_dict().items()}
         self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=options.learning_rate)
+            name: torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
             for name, module in objective.modules.items()
         }
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -218,6 +221,7 @@ class Trainer:
 
     def _step(self, stage: Stage, batch: Batch, rate: float) -> dict[str, Tensor]:
         options = self.options
+        torch.manual_seed(options.seed + sum(self.progress.done.values()))  # of dropout, so that it resumes exactly
         batch = Batch(*(images.to(self.device) for images in (batch.x, batch.y, batch.inside)))
         batch = turned_and_scaled(batch, options.turn_share, options.turn_deg, options.zoom, self.generator)
         layout = torch.channels_last_3d if batch.x.ndim == 5 else torch.channels_last

@@ -138,3 +138,12 @@ def test_cases_come_in_the_order_of_their_files(patients, conditioner):
     assert told == [(1, 2), (2, 2)] * 2
     planes = len({c.model_copy(update={"offset_mm": 0.0}) for c in conditioner.channels})
     assert memory_gib(cases) == pytest.approx(2 * 5 * 32 * 32 * (2 * planes + 2 + 1) / 2**30)
+
+
+def test_some_slices_come_without_their_ct(cases, conditioner):
+    ct = [k for k, channel in enumerate(conditioner.channels) if channel.kind == "ct"]
+    batch = SliceSampler(cases, conditioner.channels, (32, 32), seed=0, ct_blank_share=0.25).draw(0, 400)
+    blank = ~batch.x[:, ct].flatten(1).any(dim=1)
+    assert 70 < blank.sum() < 130  # 100 expected, standard deviation 9
+    others = [k for k in range(len(conditioner.channels)) if k not in ct]
+    assert batch.x[blank][:, others].flatten(1).any(dim=1).all()

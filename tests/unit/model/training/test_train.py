@@ -141,21 +141,22 @@ def test_pre_training_leaves_the_noise_predictor_alone_and_training_moves_all(tr
     assert moved() == {"encoder", "coarse", "predictor"}
 
 
-@pytest.mark.parametrize("kind", ["diffdp", "gan"])
+@pytest.mark.parametrize(("kind", "dropout"), [("diffdp", 0.0), ("diffdp", 0.5), ("gan", 0.0)])
 @pytest.mark.parametrize("batches", [2, 5])
-def test_a_stopped_training_goes_on_where_it_was(trainer_in, tmp_path, kind, batches):
+def test_a_stopped_training_goes_on_where_it_was(trainer_in, tmp_path, kind, dropout, batches):
     """Two stages of three batches; stopped in the first or the second, the end is that of a training left alone."""
     if kind == "gan":
         pytest.importorskip("monai")
         stages = {"adversarial": Budget(batches=6)}
     else:
         stages = {"pretrain": Budget(batches=3), "diffusion": Budget(batches=3)}
-    first = trainer_in(tmp_path / "run", stages=stages, kind=kind)
+    options = OPTIONS.model_copy(update={"dropout": dropout})
+    first = trainer_in(tmp_path / "run", options, stages, kind)
     train_for(first, batches)
-    second = trainer_in(tmp_path / "run", stages=stages, kind=kind)
+    second = trainer_in(tmp_path / "run", options, stages, kind)
     assert sum(second.progress.done.values()) == batches
     second.run(lambda _: None, lambda *_: Validation(1.0, {}))
-    undisturbed = trainer_in(tmp_path / "other", stages=stages, kind=kind)
+    undisturbed = trainer_in(tmp_path / "other", options, stages, kind)
     undisturbed.run(lambda _: None, lambda *_: Validation(1.0, {}))
     second.progress = replace(second.progress, elapsed_s=0)
     undisturbed.progress = replace(undisturbed.progress, elapsed_s=0)
@@ -257,3 +258,24 @@ def test_trainings_of_one_seed_are_the_same_and_of_another_are_not(trainer_in, t
         trainer.progress = replace(trainer.progress, elapsed_s=0)
     assert_same_state(one, same)
     assert any(not np.array_equal(one.average[name], other.average[name]) for name in one.average)
+
+
+def test_dropout_counts_in_training_only(trainer_in, tmp_path):
+    options = OPTIONS.model_copy(update={"dropout": 0.5})
+    with_dropout, without = trainer_in(tmp_path / "with", options), trainer_in(tmp_path / "without")
+    assert step(with_dropout)["coarse"] != step(without)["coarse"]
+    averaged, x = with_dropout.averaged(), with_dropout.sampler.draw(0, 2).x
+    one, again = (averaged.coarse_dose(averaged.encode(x)) for _ in range(2))
+    torch.testing.assert_close(one, again, rtol=0, atol=0)
+
+
+def test_weight_decay_takes_a_share_of_the_weights_with_every_step(trainer_in, tmp_path):
+    one, other = (
+        trainer_in(tmp_path / str(decay), OPTIONS.model_copy(update={"weight_decay": decay})) for decay in (0.0, 0.1)
+    )
+    before = {name: value.clone() for name, value in one.objective.network.state_dict().items()}
+    step(one, rate=1e-2)
+    step(other, rate=1e-2)
+    for name, value in other.objective.network.coarse.state_dict().items():
+        expected = one.objective.network.coarse.state_dict()[name] - 1e-2 * 0.1 * before[f"coarse.{name}"]
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-4)
