@@ -55,7 +55,12 @@ def create_app(
         service.close()
 
     app = ObservedApp(
-        title="DiffDP", version=software_version(), description=DESCRIPTION, redoc_url=None, lifespan=life
+        title="DiffDP",
+        version=software_version(),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
     )
     app.state.service = service
     figures.install(

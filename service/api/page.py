@@ -16,6 +16,12 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types"
 )
 
+DOCS_POLICY = (
+    # Swagger UI draws its icons from data and sets styles of its elements
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 """What is served, by the end of its name."""
 
@@ -31,7 +37,7 @@ class _PageFile:
 
 @cache
 def _page_files() -> Mapping[str, _PageFile]:
-    """All files of the page by their path; a few hundred kilobytes."""
+    """All files of the page by their path; a few megabytes."""
 
     def below(folder: Traversable, prefix: str) -> dict[str, _PageFile]:
         found: dict[str, _PageFile] = {}
@@ -52,6 +58,13 @@ def page() -> Response:
     """Return the page."""
     html = files("service.web").joinpath("index.html").read_bytes()
     return Response(html, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+@router.get("/docs")
+def docs() -> Response:
+    """Return the description of the HTTP interface."""
+    html = files("service.web").joinpath("docs.html").read_bytes()
+    return Response(html, media_type="text/html", headers={"Content-Security-Policy": DOCS_POLICY})
 
 
 @router.get("/web/{path:path}")

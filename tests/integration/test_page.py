@@ -552,3 +552,12 @@ def test_a_large_study_scrolls(
         record_property(name, value)
     with capsys.disabled():
         sys.stdout.write(f"\npage: {json.dumps(figures)}\n")
+
+
+def test_the_interface_s_description_is_drawn_without_the_network(visit: Visit, address: str) -> None:
+    visit.page.goto(f"{address}/docs")
+    post = visit.page.locator("#operations-jobs-post_job_v1_jobs_post")
+    post.click()
+    expect(post).to_contain_text("prescription_gy")
+    visit.page.get_by_role("button", name="Authorize").click()
+    expect(visit.page.locator(".modal-ux")).to_contain_text("HTTPBearer")
