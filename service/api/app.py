@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import Depends, FastAPI
 
@@ -44,8 +43,6 @@ def create_app(
     audit: AuditLog,
 ) -> FastAPI:
     """Return the application that works with these parts."""
-    failures: dict[int | str, dict[str, Any]] = {"4XX": {"model": problems.Problem}, "5XX": {"model": problems.Problem}}
-
     gate = Gate(settings, keys, TokenCheck.of(settings), Rates.of(settings))
     service = Service(settings, jobs, outbox, storage, doorbell, examiner, manifests, keys, audit, gate)
 
@@ -68,8 +65,8 @@ def create_app(
         figures.ServiceCollector(service, lambda: health.passing(service), silent_s=health.WORKER_SILENT_S),
     )
     for router in (submission.router, job_routes.router, viewer_routes.router, model_routes.router):
-        app.include_router(router, dependencies=[Depends(caller_of)], responses=failures)
-    app.include_router(health.router)
+        app.include_router(router, dependencies=[Depends(caller_of)], responses=problems.DESCRIBED)
+    app.include_router(health.router, responses=problems.DESCRIBED)
     app.include_router(page.router)
     problems.install(app)
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -69,6 +70,28 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="Stable name of the rule that was broken.")
     details: dict[str, object] = Field(default_factory=dict, description="What was found and what was expected.")
+
+
+def _described(text: str, **headers: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        "headers": {
+            name.replace("_", "-"): {"description": h, "schema": {"type": "string"}} for name, h in headers.items()
+        },
+    }
+
+
+_AGAIN = "Seconds after which to come again."
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    "4XX": _described("The request cannot be served as it is; `code` says why, see docs/refusals.md."),
+    "5XX": _described("The service has failed."),
+    HTTPStatus.UNAUTHORIZED: _described("A valid key or token is needed.", WWW_Authenticate="How to show one."),
+    HTTPStatus.FORBIDDEN: _described("The key or token does not allow it.", WWW_Authenticate="What is missing."),
+    HTTPStatus.TOO_MANY_REQUESTS: _described("Too many requests, or too many jobs wait.", Retry_After=_AGAIN),
+    HTTPStatus.SERVICE_UNAVAILABLE: _described("Something that the service needs is away.", Retry_After=_AGAIN),
+}
+"""Errors as the OpenAPI document describes them for every operation."""
 
 
 def status_of(error: type[DiffDPError]) -> HTTPStatus:
