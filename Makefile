@@ -12,6 +12,11 @@
 #                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
 # make fuzz    posts studies with every kind of fault to the real API and writes what it answered into
 #                  docs/results/fuzz.md; FUZZ=200 makes it short, FUZZ_SEED=2 another one
+# make load    polls and uploads to one API process and writes what they took into docs/results/load.md;
+#                  LOAD="--rate 100 --seconds 10 --uploads 10" makes it short
+# make schemathesis   asks the API EXAMPLES times for each operation of its OpenAPI document
+# make sbom    writes what is installed and shipped, with licences, into build/sbom.json (CycloneDX)
+# make audit   asks the Python Packaging Advisory Database about everything in requirements.lock
 # make report-example   predicts the simulated patient and takes its report into docs/; pdftoppm (poppler-utils) draws the picture
 # make report-schema    writes the JSON schema of reports into docs/
 # make page-pictures   draws the page with a simulated patient into docs/page/
@@ -94,6 +99,31 @@ FUZZ_SEED ?= 1
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count $(FUZZ) --seed $(FUZZ_SEED) --report docs/results/fuzz.md
+
+load: setup programs
+	$(BIN)/python -m tests.load $(LOAD)
+
+EXAMPLES ?= 300
+
+schemathesis: setup
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/integration/test_openapi.py
+
+# These tools have an environment of their own, so that what they find is what the service needs
+TOOLS := $(VENV)/tools
+
+$(TOOLS):
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
+sbom: setup $(TOOLS)
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file build/sbom.json $(BIN)/python
+	$(BIN)/python docker/sbom.py build/sbom.json service/web/vendor
+
+# Fails when something is known to be vulnerable, and as well when the database cannot be asked: then nothing is known
+audit: $(TOOLS)
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 # Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be.
 # Debian puts servers where only root's path leads

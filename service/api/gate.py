@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.access.caller import LOCAL, Caller, Scope
 from service.access.keys import KeyStore
-from service.access.rates import Rates
+from service.access.rates import Counted, Rates
 from service.access.tokens import TokenCheck
 from service.errors import Forbidden, HostUnknown, Unauthorised
 from service.jobs.job import DEFAULT_TENANT
@@ -96,7 +96,7 @@ class Gate:
         await self.check_host(request)
         caller = LOCAL if await self.is_open() else await self._identified(request)
         request.state.caller = caller
-        await self._count(self._rates.call, caller.name)
+        await self._count(Counted.CALLS, caller.name)
         if scope not in caller.scopes:
             raise Forbidden(f"this needs the scope {scope}", details={"scope": scope.value})
         return caller
@@ -108,7 +108,7 @@ class Gate:
         ------
         TooManyRequests
         """
-        await self._count(self._rates.submission, caller.tenant)
+        await self._count(Counted.SUBMISSIONS, caller.tenant)
 
     async def _identified(self, request: Request) -> Caller:
         kind, _, shown = request.headers.get("Authorization", "").partition(" ")
@@ -116,7 +116,7 @@ class Gate:
         try:
             return await self._known(shown)
         except Unauthorised:
-            await self._count(self._rates.lost_key, request.client.host if request.client else "")
+            await self._count(Counted.LOST_KEYS, request.client.host if request.client else "")
             raise
 
     async def _known(self, shown: str) -> Caller:
@@ -142,11 +142,11 @@ class Gate:
             return self._tokens.caller(shown)
         raise Unauthorised("a valid API key is needed: Authorization: Bearer …")
 
-    async def _count(self, count: Callable[[str], None], who: str) -> None:
-        if self._rates.is_shared:
-            await run_in_threadpool(count, who)
+    async def _count(self, what: Counted, who: str) -> None:
+        if self._rates.must_tell(what, who):
+            await run_in_threadpool(self._rates.count, what, who)
         else:
-            count(who)
+            self._rates.count(what, who)
 
 
 def _digest(shown: str) -> bytes:

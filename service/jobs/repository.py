@@ -19,7 +19,7 @@ from service.jobs.figures import Figures, Gpu, Tally, count, count_time, read_fi
 from service.jobs.job import DEFAULT_TENANT, Examination, Fault, Job, Lease, Parameters, Progress
 from service.jobs.outbox import about_end
 from service.jobs.states import DONE, FINAL, STAGE_OF, Event, Stage, State, after
-from service.jobs.tables import DeliveryRow, EventRow, JobRow, WorkerRow, truncate_log, writing
+from service.jobs.tables import DeliveryRow, EventRow, JobRow, WorkerRow, reading, truncate_log, writing
 
 RINGS_AT_ONCE = 50
 """Most waiting jobs announced again in one go: the eldest are served first, so more would only fill the broker."""
@@ -109,6 +109,7 @@ class JobRepository:
         public_url: str = "",
     ) -> None:
         self._engine = engine
+        self._reading = reading(engine)
         self._writing = writing(engine)
         self._lease = timedelta(seconds=lease_s)
         self._max_attempts = max_attempts
@@ -196,7 +197,7 @@ class JobRepository:
         ------
         JobNotFound, JobPurged
         """
-        with Session(self._engine) as session:
+        with Session(self._reading) as session:
             return _job(_known(session.get(JobRow, job_id), tenant))
 
     def page(

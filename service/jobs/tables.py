@@ -226,6 +226,11 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
+def reading(engine: Engine) -> Engine:
+    """Return the engine for single questions: on PostgreSQL they need no transaction, whose ends are questions, too."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
+
+
 def truncate_log(engine: Engine) -> None:
     """Empty SQLite's write-ahead log, which keeps copies of what was deleted; put off while others read."""
     if engine.dialect.name != "sqlite":
