@@ -30,7 +30,7 @@ PROGRAMS := redis-server pg_ctlcluster dciodvfy plastimatch dcmdump Orthanc chro
 PACKAGES := redis-server postgresql dicom3tools plastimatch dcmtk orthanc chromium
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check bench chaos fuzz programs dicom-table comparison reverse-process page-pictures report-example \
+.PHONY: setup demo serve test check bench chaos fuzz load schemathesis sbom audit programs dicom-table comparison reverse-process page-pictures report-example \
     report-schema lock
 .DEFAULT_GOAL := setup
 
@@ -119,11 +119,14 @@ sbom: setup $(TOOLS)
 	mkdir -p build
 	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
 	    --output-file build/sbom.json $(BIN)/python
-	$(BIN)/python docker/sbom.py build/sbom.json service/web/vendor
+	$(BIN)/python -c 'import json, pathlib; sbom = pathlib.Path("build/sbom.json"); said = json.loads(sbom.read_text()); \
+	    said["components"] += json.loads(pathlib.Path("service/web/vendor/components.json").read_text()); \
+	    sbom.write_text(json.dumps(said, indent=2))'
 
 # Fails when something is known to be vulnerable, and as well when the database cannot be asked: then nothing is known
 audit: $(TOOLS)
-	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock || \
+	    { echo 'not passed: the lines above name what is vulnerable, or what could not be looked up, and then nothing is known of the rest'; exit 1; }
 
 # Other people's programs that tests compare with: without them those tests are skipped, but where CI is set none may be.
 # Debian puts servers where only root's path leads
