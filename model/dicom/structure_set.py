@@ -137,6 +137,13 @@ def read_rois(
             elsewhere += 1
             continue
         contours.setdefault(number, []).extend(_closed_contours(roi_contour, number))
+    for number, polygons in contours.items():
+        once = {polygon.tobytes(): polygon for polygon in polygons}
+        if len(once) < len(polygons):
+            repeated = len(polygons) - len(once)
+            name = text(definitions[number], "ROIName")
+            warnings.append(f"{repeated} contours of ROI {name} are drawn more than once and count once")
+            contours[number] = list(once.values())
     if undefined:
         warnings.append(f"contours of ROIs that the structure set does not define were left out: {undefined} ROIs")
     if elsewhere and not any(contours.values()):

@@ -50,7 +50,9 @@ class Stages:
         """
         try:
             return self._pool.submit(_run, stages).result(STAGE_S)
-        except BrokenProcessPool:
+        except (BrokenProcessPool, TimeoutError):
+            for process in (self._pool._processes or {}).values():
+                process.kill()
             self._pool = self._start()
             raise
 

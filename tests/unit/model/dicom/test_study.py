@@ -244,6 +244,15 @@ def test_contours_between_slices_count_for_the_nearest(study) -> None:
     assert (case.structures["PTV"].mask == expected.structures["PTV"].mask).all()
 
 
+def test_contours_that_are_repeated_count_once(study) -> None:
+    expected = build_case(read(study), CHOICES, PRESCRIPTION)
+    (ptv,) = (c for c in study.structure_set.ROIContourSequence if c.ReferencedROINumber == 1)
+    ptv.ContourSequence += copy.deepcopy(ptv.ContourSequence[:2])
+    found = read(study)
+    assert found.warnings == ("2 contours of ROI PTV, boost are drawn more than once and count once",)
+    assert (build_case(found, CHOICES, PRESCRIPTION).structures["PTV"].mask == expected.structures["PTV"].mask).all()
+
+
 def test_contours_in_another_frame_of_reference_are_left_out(study) -> None:
     study.structure_set.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
     found = read(study)
