@@ -16,16 +16,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.about import software_version
 from service.api.context import Service
 from service.jobs.figures import BEYOND, BOUNDS_S, SUM, Counted, Figures, Tally
-from service.jobs.states import Stage
+from service.jobs.states import FINAL, Stage
 
 Label = TypeVar("Label", bound=str)
 
-COUNTS = {
-    Tally.ENDED: ("diffdp_jobs_ended", "Jobs that came to an end, by state.", "state"),
-    Tally.FAILED: ("diffdp_jobs_failed", "Jobs that failed, by the code of their error.", "code"),
-    Tally.LEASE_LOST: ("diffdp_leases_lost", "Leases that ran out: workers killed or cut off.", "stage"),
-    Tally.GIVEN_BACK: ("diffdp_attempts_given_back", "Attempts that ended with an error of the machine.", "stage"),
+OUR_FAULTS = ("quarantined", "internal", "dose-not-finite", "out-of-memory")
+"""Codes of failures that are not the study's."""
+
+COUNTS: Mapping[Tally, tuple[str, str, str, Iterable[str]]] = {
+    Tally.ENDED: ("diffdp_jobs_ended", "Jobs that came to an end, by state.", "state", FINAL),
+    Tally.FAILED: ("diffdp_jobs_failed", "Jobs that failed, by the code of their error.", "code", OUR_FAULTS),
+    Tally.LEASE_LOST: ("diffdp_leases_lost", "Leases that ran out: workers killed or cut off.", "stage", Stage),
+    Tally.GIVEN_BACK: ("diffdp_attempts_given_back", "Attempts that an error of the machine ended.", "stage", Stage),
 }
+"""The last are labels told before there is anything to count: Prometheus sees no increase in a figure's first value."""
 TIMES = {
     Tally.STAGE_SECONDS: ("diffdp_stage_seconds", "Times of stages that ended well.", ["stage"]),
     Tally.JOB_SECONDS: ("diffdp_job_seconds", "Times from the post to the end of jobs that succeeded.", []),
@@ -104,10 +108,9 @@ def _gauge(name: str, text: str, labels: list[str], values: Mapping[Label, float
 
 
 def _counted(counted: Counted) -> Iterator[Metric]:
-    for tally, (name, text, label_name) in COUNTS.items():
+    for tally, (name, text, label_name, always) in COUNTS.items():
         counter = CounterMetricFamily(name, text, labels=[label_name])
-        labels = {label for kind, label in counted if kind is tally} | ({*Stage} if label_name == "stage" else set())
-        for label in sorted(labels):
+        for label in sorted({str(label) for label in always} | {label for kind, label in counted if kind is tally}):
             counter.add_metric([label], counted.get((tally, label), {}).get("", 0.0))
         yield counter
     for tally, (name, text, names) in TIMES.items():

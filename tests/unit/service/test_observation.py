@@ -176,3 +176,14 @@ def test_dashboard_and_alerts_ask_for_figures_and_labels_that_there_are(client, 
             for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)
         } | {label.strip() for by in re.findall(r"by \(([^)]*)\)", expression) for label in by.split(",")}
         assert labels <= given.union(*(known[name] for name in names)), expression
+
+
+def test_what_is_counted_for_alerts_is_told_before_it_happens(client: TestClient) -> None:
+    codes = {
+        code
+        for expression in expressions()
+        for matched in re.findall(r'diffdp_jobs_failed_total\{code=~?"([^"]+)"', expression)
+        for code in matched.split("|")
+    }
+    assert "quarantined" in codes
+    assert all(sample(client, "diffdp_jobs_failed_total", code=code) == 0 for code in codes)
