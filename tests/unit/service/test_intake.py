@@ -19,6 +19,7 @@ from model.errors import DiffDPError
 from service.errors import MediaTypeError, UploadError, UploadTooLarge
 from service.intake import archive as archive_module
 from service.intake.archive import pack, unpack
+from service.intake.examine import unpack_uploads
 from service.intake.limits import Limits
 from service.intake.upload import Upload
 
@@ -153,6 +154,20 @@ def test_names_in_an_archive_are_ignored(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["00000.dcm", "00001.dcm", "00002.dcm"]
     assert contents(folder) == [b"1", b"2", b"3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "out"]
+
+
+def test_an_archive_in_an_archive_is_not_opened(tmp_path: Path) -> None:
+    bomb = make_archive(tmp_path / "bomb.zip", {"zeros": bytes(2**22)})
+    outer = make_archive(tmp_path / "outer.zip", {"inner.zip": bomb.read_bytes()})
+    folder = tmp_path / "study"
+    folder.mkdir()
+    outer.rename(folder / "00000.zip")
+    assert [path.read_bytes() for path in unpack_uploads(folder, LIMITS)] == [bomb.read_bytes()]
+    # Nor is one that comes beside other files
+    for name in ("00000.part", "00001.part"):
+        (folder / name).write_bytes(bomb.read_bytes())
+    (folder / "00000.dcm").unlink()
+    assert [path.name for path in unpack_uploads(folder, LIMITS)] == ["00000.part", "00001.part"]
 
 
 def too_many(path: Path) -> Path:
