@@ -3,7 +3,7 @@
 | code | meaning                                            |
 |------|----------------------------------------------------|
 | 0    | done                                               |
-| 1    | the job failed                                     |
+| 1    | the job failed, or the audit log was changed       |
 | 2    | a wrong option or setting                          |
 | 3    | the study was refused, or cannot be predicted      |
 | 4    | a server cannot be reached or cannot serve now     |

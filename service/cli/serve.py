@@ -1,5 +1,6 @@
 """`diffdp serve` and `diffdp worker`: the service as processes."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from service.worker.supervisor import Supervisor
 
 SHUTDOWN_S = 3
 """Time that open requests get when the server stops; followers of events would hold it for ever."""
+
+NICENESS = 10
+"""By how much a worker steps back behind the other programs of its machine."""
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the database, the studies and the results.")]
 
@@ -70,6 +74,8 @@ def worker(
 
     settings = Settings.load(data_dir=data_dir, device=device)
     logs.configure(settings.log_level)
+    # A prediction takes all cores that it gets; the API beside it must answer all the same
+    os.nice(NICENESS)
     if with_parent:
         follow_parent()
     start_worker(settings, stages=tuple(stage or Stage), concurrency=concurrency)

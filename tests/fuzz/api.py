@@ -52,7 +52,7 @@ class Api:
 
     def __init__(self, folder: Path) -> None:
         self._data, self._temporary, self._working = folder / "data", folder / "tmp", folder / "cwd"
-        self.settings = Settings.load(data_dir=self._data, port=free_port(), log_level="INFO")
+        self.settings = Settings.load(data_dir=self._data, port=free_port(), submissions_per_minute=0, log_level="INFO")
         self.host = f"{LOCALHOST}:{self.settings.port}"
         for path in (self._temporary, self._working):
             path.mkdir()

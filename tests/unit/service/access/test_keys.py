@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
@@ -13,6 +14,8 @@ from service.access.caller import Scope
 from service.access.keys import KeyStore
 from service.cli.main import app
 from service.errors import KeyNotFound
+from service.settings import Settings
+from service.wiring import build_api, open_keys
 from tests.problems import problem
 
 
@@ -68,6 +71,16 @@ def test_the_first_key_closes_the_service_and_revoking_it_does_not_open_it(make_
     keys.revoke(made.id)
     problem(client.get("/v1/jobs", headers=headers), 401, "unauthorised")
     problem(make_client().get("/v1/jobs"), 401, "unauthorised")
+
+
+def test_a_key_lets_the_service_be_reached_from_elsewhere(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, host="0.0.0.0")
+    keys = open_keys(settings)
+    keys.create("planning", "clinic", {Scope.READ})
+    keys.close()
+    built = build_api(settings)
+    problem(TestClient(built).get("/v1/jobs"), 401, "unauthorised")
+    built.state.service.close()
 
 
 @pytest.fixture
