@@ -66,3 +66,4 @@ async def parts_of(service: "ServiceOf", caller: CallerOf) -> Parts:
 ServiceOf = Annotated[Service, Depends(service_of)]
 PartsOf = Annotated[Parts, Depends(parts_of)]
 JobId = Annotated[str, Path(pattern="^[0-9A-Za-z]{1,64}$")]
+"""What could be the identifier of a job; PostgreSQL would take offence at a NUL in a question."""

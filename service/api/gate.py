@@ -162,3 +162,9 @@ async def caller_of(
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+async def count_submission(request: Request, caller: CallerOf) -> None:
+    """Pass if the caller's tenant may post a study now."""
+    gate: Gate = request.app.state.service.gate
+    await gate.count_submission(caller)

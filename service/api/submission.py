@@ -6,13 +6,13 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from service.api.context import Parts, PartsOf, ServiceOf
-from service.api.gate import CallerOf
+from service.api.context import Parts, PartsOf
+from service.api.gate import count_submission
 from service.api.problems import validation_details
 from service.api.schemas import JobSchema
 from service.errors import CallbackRefused, ParametersError, QueueFull, UploadTooLarge
@@ -53,6 +53,7 @@ QUERY = [
     "/jobs",
     status_code=HTTPStatus.ACCEPTED,
     summary="Post a study",
+    dependencies=[Depends(count_submission)],
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -65,12 +66,9 @@ async def post_job(
     request: Request,
     response: Response,
     parts: PartsOf,
-    service: ServiceOf,
-    caller: CallerOf,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobSchema:
     """Store a study, examine it, and accept it as a job; nothing is kept of one that is refused."""
-    await service.gate.count_submission(caller)
     await run_in_threadpool(check_room, parts)
     job = await _receive(request, parts, idempotency_key)
     log.info("accepted", extra={"job": job.id})
