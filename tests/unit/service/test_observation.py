@@ -5,7 +5,9 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -16,6 +18,7 @@ from service.jobs.job import Fault
 from service.jobs.repository import JobRepository
 from service.jobs.states import Stage
 from service.logs import JsonFormatter
+from service.worker import gpus
 
 ZIP = {"Content-Type": "application/zip"}
 ASKED = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -187,3 +190,20 @@ def test_what_is_counted_for_alerts_is_told_before_it_happens(client: TestClient
     }
     assert "quarantined" in codes
     assert all(sample(client, "diffdp_jobs_failed_total", code=code) == 0 for code in codes)
+
+
+def test_gpus_are_told_with_their_memory_and_are_none_without_a_driver(monkeypatch) -> None:
+    def absent() -> None:
+        raise pynvml.NVMLError_LibraryNotFound
+
+    gpus._devices.cache_clear()
+    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    assert gpus.seen_gpus() == ()
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: f"GPU-{handle}")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=handle, total=10))
+    assert gpus.seen_gpus() == (Gpu("GPU-0", 0, 10), Gpu("GPU-1", 1, 10))
+    gpus._devices.cache_clear()

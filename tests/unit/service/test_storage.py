@@ -12,6 +12,7 @@ import pytest
 from service.settings import Settings
 from service.storage.bucket import Bucket, BucketStorage
 from service.storage.folders import LocalStorage, Storage, StorageError
+from service.storage.layout import tidy
 from service.storage.scratch import Scratch
 from service.wiring import open_storage
 
@@ -165,6 +166,17 @@ class TestBucket:
             pass
         storage.delete("jobs/1")
         assert s3.contents(name) == {}
+
+    def test_what_a_killed_worker_left_goes_when_its_job_ends(self, s3, open_bucket) -> None:
+        name = s3.make_bucket()
+        storage, client = open_bucket(name), s3.client()
+        for key in ("jobs/1/study", "jobs/1/publish-3"):
+            write(storage, key, file=b"x")
+        client.put_object(Bucket=name, Key="clinic/a/jobs/1/predict-2/half", Body=b"x")
+        client.create_multipart_upload(Bucket=name, Key="clinic/a/jobs/1/predict-2/large")
+        tidy(storage, "1", keep="publish-3", token=3)
+        assert storage.children("jobs/1") == ["publish-3", "study"]
+        assert not [key for key in s3.contents(name) if "predict" in key]
 
     def test_nothing_but_its_own_part_of_a_bucket_is_touched(self, s3, open_bucket) -> None:
         name = s3.make_bucket()
