@@ -17,6 +17,7 @@
 # make schemathesis   asks the API EXAMPLES times for each operation of its OpenAPI document
 # make sbom    writes what is installed and shipped, with licences, into build/sbom.json (CycloneDX)
 # make audit   asks the Python Packaging Advisory Database about everything in requirements.lock
+# make cohort-pictures   makes ten simulated rectum patients, draws them and judges their plans in docs/results/rectum-cohort.md
 # make report-example   predicts the simulated patient and takes its report into docs/; pdftoppm (poppler-utils) draws the picture
 # make report-schema    writes the JSON schema of reports into docs/
 # make page-pictures   draws the page with a simulated patient into docs/page/
@@ -30,7 +31,7 @@ PROGRAMS := redis-server pg_ctlcluster dciodvfy plastimatch dcmdump Orthanc chro
 PACKAGES := redis-server postgresql dicom3tools plastimatch dcmtk orthanc chromium
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo serve test check bench chaos fuzz load schemathesis sbom audit programs dicom-table comparison reverse-process page-pictures report-example \
+.PHONY: setup demo serve test check bench chaos fuzz load schemathesis sbom audit programs dicom-table comparison reverse-process cohort-pictures page-pictures report-example \
     report-schema lock
 .DEFAULT_GOAL := setup
 
@@ -138,6 +139,10 @@ programs:
 
 dicom-table: setup
 	$(BIN)/python -m tests.conformance.dicom_table
+
+cohort-pictures: setup
+	$(BIN)/diffdp cohort rectum --patients 10 --seed 1 -o build/rectum-cohort
+	$(BIN)/python -m tests.cohort_pictures build/rectum-cohort docs/results
 
 page-pictures: setup programs
 	$(BIN)/python -m tests.page_pictures docs/page

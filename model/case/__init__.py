@@ -1,6 +1,16 @@
 """The patient as numbers: grid, volumes, structures, prescription, beams."""
 
-from model.case.case import EXTERNAL, Beam, Case, Prescription, PrescriptionSource, Structure
+from model.case.case import EXTERNAL, Apertures, Beam, Case, Prescription, PrescriptionSource, Structure
 from model.case.grid import Volume, VoxelGrid
 
-__all__ = ["EXTERNAL", "Beam", "Case", "Prescription", "PrescriptionSource", "Structure", "Volume", "VoxelGrid"]
+__all__ = [
+    "EXTERNAL",
+    "Apertures",
+    "Beam",
+    "Case",
+    "Prescription",
+    "PrescriptionSource",
+    "Structure",
+    "Volume",
+    "VoxelGrid",
+]

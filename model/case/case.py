@@ -75,6 +75,26 @@ class Prescription:
 
 
 @dataclass(frozen=True)
+class Apertures:
+    """How a beam is shaped and weighted at each of its control points.
+
+    Parameters
+    ----------
+    edges_mm
+        Where leaf pairs meet, ascending towards the head, in the isocentre's plane: one more than there are pairs.
+    openings_mm
+        For each control point and pair the two ends of its opening, in the isocentre's plane; they grow towards the
+        patient's left when the gantry is at 0°.
+    monitor_units
+        Delivered about each control point, in one fraction.
+    """
+
+    edges_mm: tuple[float, ...]
+    openings_mm: tuple[tuple[tuple[float, float], ...], ...]
+    monitor_units: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Beam:
     """A treatment beam of the study's plan.
 
@@ -87,11 +107,14 @@ class Beam:
         Patient point (x, y, z), None if the plan does not give it.
     couch_deg
         Patient support angle in degrees.
+    apertures
+        Of simulated plans; those of others are not read.
     """
 
     gantry_deg: tuple[float, ...]
     isocentre_mm: tuple[float, float, float] | None = None
     couch_deg: float = 0.0
+    apertures: Apertures | None = None
 
     @property
     def has_turned_couch(self) -> bool:

@@ -8,17 +8,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from model.case import EXTERNAL, Beam, Case
+from model.case import EXTERNAL, Apertures, Beam, Case
 from model.cohort.arc import Aperture, ArcDose, Patient
 from model.cohort.pelvis import TARGET, simulated_pelvis
-from model.cohort.vmat import GANTRY_DEG, LEAF_MM, one_thread, optimise
+from model.cohort.photons import depth_dose
+from model.cohort.vmat import GANTRY_DEG, LEAF_MM, Leaves, one_thread, optimise
 from model.dosimetry.rays import Axis, Images, beam_directions, magnification, relative_electron_density
 
 COARSE = (2, 2, 2)
 """Voxels of the CT that plan optimisation takes together, along each axis."""
 
+MONITOR_UNITS = 100 * float(depth_dose(np.array([15.0]), 100.0, 1000.0).item())
+"""Of a meterset of 1 and 1 Gy: 100 give 1 Gy at 15 mm in a field of 10 cm, with the surface at 1000 mm."""
+
 FIELD_MARGIN_MM = 8.0
 """Leaves may open so far beside the target: its edge needs it, for penumbra."""
+
+
+BEYOND_FIELD_MM = 20.0
+"""So far beyond the field's ends along the patient dose is still optimised."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Effort:
         Sampling along the rays while optimising, and of the plan's dose.
     """
 
-    steps: tuple[int, int] = (16, 70)
+    steps: tuple[int, int] = (16, 60)
     coarse_mm: float = 5.0
     fine_mm: float = 3.0
 
@@ -108,24 +116,42 @@ def planned(case: Case, random: np.random.Generator, effort: Effort = Effort()) 
             for k in range(3)
         ),
     )
+    aperture = _aperture(target, fine)
+    near = _slices_near(fine.z_mm, aperture)
     coarse = Patient(
-        _together(density) * (_together(case.external) >= 0.5),
-        *(axis.reshape(-1, n).mean(axis=1) for axis, n in zip((fine.z_mm, fine.y_mm, fine.x_mm), COARSE, strict=True)),
+        _together(density[near]) * (_together(case.external[near]) >= 0.5),
+        *(
+            axis.reshape(-1, n).mean(axis=1)
+            for axis, n in zip((fine.z_mm[near], fine.y_mm, fine.x_mm), COARSE, strict=True)
+        ),
     )
     with one_thread():
-        aperture = _aperture(target, fine)
         arc = ArcDose(coarse, GANTRY_DEG, aperture, effort.coarse_mm)
         arc.keep()
-        objective = _Objectives(case, coarse, np.exp(TASTE * random.standard_normal(len(ORGAN_LIMITS) + 1)))
+        objective = _Objectives(case, near, coarse, np.exp(TASTE * random.standard_normal(len(ORGAN_LIMITS) + 1)))
         reach = _reach(target, fine, aperture)
         per_fluence = float(objective.mean_target(arc.dose(reach.float())))
         leaves = optimise(arc, aperture, reach, lambda dose: objective(dose / per_fluence), effort.steps)
         dose = fine.volume(ArcDose(fine, GANTRY_DEG, aperture, effort.fine_mm).dose(leaves.fluence(aperture)))
     prescribed_gy = case.prescription.highest_gy
     # ICRU 83: the median of the target is to receive what is prescribed
-    dose *= np.float32(prescribed_gy / np.median(dose[target]))
-    arcs = (Beam(GANTRY_DEG, isocentre), Beam(GANTRY_DEG[::-1], isocentre))
-    return replace(case, beams=arcs, dose_gy=dose)
+    scale = float(prescribed_gy / np.median(dose[target]))
+    apertures = _apertures(leaves, aperture, scale * MONITOR_UNITS / (case.prescription.fractions or 1))
+    arcs = (Beam(GANTRY_DEG, isocentre, 0.0, apertures[0]), Beam(GANTRY_DEG[::-1], isocentre, 0.0, apertures[1]))
+    return replace(case, beams=arcs, dose_gy=dose * np.float32(scale))
+
+
+def _apertures(leaves: Leaves, aperture: Aperture, units: float) -> list[Apertures]:
+    """Apertures of both arcs, the second of which comes back; `units` are the monitor units of a meterset of 1."""
+    ends = torch.stack([leaves.low_mm, leaves.high_mm], dim=-1)
+    return [
+        Apertures(
+            tuple(aperture.v_mm.tolist()),
+            tuple(tuple((low, high) for low, high in pairs) for pairs in ends[arc].tolist()[::step]),
+            tuple((units * leaves.meterset[arc]).tolist()[::step]),
+        )
+        for arc, step in ((0, 1), (1, -1))
+    ]
 
 
 def _together(values: NDArray[np.generic]) -> Images:
@@ -147,6 +173,13 @@ def _aperture(target: NDArray[np.bool_], patient: Patient) -> Aperture:
     return Aperture(edges(float(z.min()) - FIELD_MARGIN_MM, float(z.max()) + FIELD_MARGIN_MM), edges(-radius, radius))
 
 
+def _slices_near(z_mm: Axis, aperture: Aperture) -> slice:
+    """Slices in which dose is optimised: those that the field meets, and some beyond; a whole number of coarse ones."""
+    low, high = aperture.v_mm[0] - BEYOND_FIELD_MM, aperture.v_mm[-1] + BEYOND_FIELD_MM
+    first, last = np.searchsorted(z_mm, [low, high]) // COARSE[0] * COARSE[0]
+    return slice(int(first), int(last))
+
+
 def _reach(target: NDArray[np.bool_], patient: Patient, aperture: Aperture) -> Tensor:
     """(control points, leaves, bixels) bool: which see the target or lie next to one that does."""
     # A ray that meets the target meets its surface
@@ -164,13 +197,13 @@ def _reach(target: NDArray[np.bool_], patient: Patient, aperture: Aperture) -> T
 class _Objectives:
     """What a planner wants of a dose, as a number to be made small."""
 
-    def __init__(self, case: Case, patient: Patient, taste: NDArray[np.float64]) -> None:
+    def __init__(self, case: Case, slices: slice, patient: Patient, taste: NDArray[np.float64]) -> None:
         column, spacing = patient.column, np.multiply(case.grid.spacing_mm, COARSE)
 
         def tensor(volume: Images) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(volume[:, column].T))  # (pixels, slices)
 
-        masks = {name: _together(structure.mask) for name, structure in case.structures.items()}
+        masks = {name: _together(structure.mask[slices]) for name, structure in case.structures.items()}
         distance = ndimage.distance_transform_edt(masks[TARGET] < 0.5, sampling=spacing).astype(np.float32)
         self.target = tensor(masks[TARGET])
         beyond = np.exp(-FALL_OFF_PER_MM * np.maximum(distance - FALL_OFF_START_MM, 0))

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, CTImageStorage, RTDoseStorage, RTPlanStorage, RTStructureSetStorage
 
-from model.case import Beam, Case, Structure, Volume, VoxelGrid
+from model.case import Apertures, Beam, Case, Structure, Volume, VoxelGrid
 from model.dicom.contours import trace_contours
 from model.dicom.derived import LO_LENGTH, SH_LENGTH, ascii_text, decimal, new_instance, new_uid, reference, save
 from model.dicom.dose_writer import set_dose
@@ -69,7 +70,8 @@ def write_study(
     Raises
     ------
     ValueError
-        If no patient position gives slices of the grid's orientation.
+        If no patient position gives slices of the grid's orientation, or a beam of a patient who lies feet first has
+        apertures.
     """
     identity = identity or case.identifier or new_uid(None)
     context = Dataset()
@@ -216,13 +218,15 @@ def _contours(structure: Structure, grid: VoxelGrid, slices: Sequence[Dataset]) 
 
 
 def _plan(case: Case, context: Dataset, identity: str, structure_set: Dataset) -> Dataset:
-    """Prescription and beams; a beam has what describes its geometry, but no shape and no dose."""
+    """Prescription and beams; a beam has what describes its geometry, and its apertures where the case knows them."""
     dataset = new_instance(context, sop_class_uid=RTPlanStorage, modality="RTPLAN", identity=identity, created=CREATED)
     numbers = _roi_numbers(case)
     targets = {name: numbers[name] for name in case.prescription.dose_gy}
     set_plan(dataset, "Plan", structure_set, case.prescription, targets)
     position = _patient_position(case.grid)
     beams = [turned for beam in case.beams if (turned := from_head_first_supine(beam, position))]
+    if position.startswith("FF") and any(beam.apertures for beam in beams):
+        raise ValueError("apertures are known for patients who lie head first only")
     if beams:
         setup = Dataset()
         setup.PatientSetupNumber = 1
@@ -231,14 +235,18 @@ def _plan(case: Case, context: Dataset, identity: str, structure_set: Dataset) -
         group = dataset.FractionGroupSequence[0]
         group.NumberOfBeams = len(beams)
         beam_numbers = range(1, len(beams) + 1)
-        group.ReferencedBeamSequence = Items([_beam_reference(number) for number in beam_numbers])
+        group.ReferencedBeamSequence = Items(
+            [_beam_reference(beam, number) for beam, number in zip(beams, beam_numbers, strict=True)]
+        )
         dataset.BeamSequence = Items([_beam(beam, number) for beam, number in zip(beams, beam_numbers, strict=True)])
     return dataset
 
 
-def _beam_reference(number: int) -> Dataset:
+def _beam_reference(beam: Beam, number: int) -> Dataset:
     item = Dataset()
     item.ReferencedBeamNumber = number
+    if beam.apertures:
+        item.BeamMeterset = decimal(sum(beam.apertures.monitor_units))
     return item
 
 
@@ -254,7 +262,7 @@ def _beam(beam: Beam, number: int) -> Dataset:
     item.PrimaryDosimeterUnit = "MU"
     item.SourceAxisDistance = 1000
     item.TreatmentDeliveryType = "TREATMENT"
-    item.BeamLimitingDeviceSequence = Items([_jaw("ASYMX"), _jaw("ASYMY")])
+    item.BeamLimitingDeviceSequence = Items([_jaw("ASYMX"), _jaw("ASYMY"), *_leaves(beam.apertures)])
     item.NumberOfWedges = item.NumberOfCompensators = item.NumberOfBoli = item.NumberOfBlocks = 0
     item.FinalCumulativeMetersetWeight = 1
     item.ReferencedPatientSetupNumber = 1
@@ -262,14 +270,15 @@ def _beam(beam: Beam, number: int) -> Dataset:
     # A static beam, too, has a first and a last control point
     angles = beam.gantry_deg if is_arc else beam.gantry_deg * 2
     item.NumberOfControlPoints = len(angles)
+    weights = _cumulative_weights(beam, len(angles))
     points = []
     for index, angle in enumerate(angles):
         point = Dataset()
         point.ControlPointIndex = index
-        point.CumulativeMetersetWeight = decimal(index / (len(angles) - 1))
+        point.CumulativeMetersetWeight = decimal(weights[index])
         if index == 0:
             point.NominalBeamEnergy = 6
-            point.BeamLimitingDevicePositionSequence = Items([_jaw_position("ASYMX"), _jaw_position("ASYMY")])
+            point.BeamLimitingDevicePositionSequence = Items(_jaw_positions(beam.apertures))
             point.BeamLimitingDeviceAngle = 0
             point.BeamLimitingDeviceRotationDirection = "NONE"
             point.PatientSupportAngle = decimal(beam.couch_deg)
@@ -280,6 +289,11 @@ def _beam(beam: Beam, number: int) -> Dataset:
             point.TableTopLongitudinalPosition = None
             point.TableTopLateralPosition = None
             point.IsocenterPosition = beam.isocentre_mm and [decimal(x) for x in beam.isocentre_mm]
+        if beam.apertures:
+            positions = [_leaf_positions(beam.apertures, index)]
+            point.BeamLimitingDevicePositionSequence = Items(
+                [*point.get("BeamLimitingDevicePositionSequence", []), *positions]
+            )
         if index == 0 or is_arc:
             point.GantryAngle = decimal(angle)
             point.GantryRotationDirection = _rotation(angles, index)
@@ -302,11 +316,47 @@ def _jaw(kind: str) -> Dataset:
     return item
 
 
-def _jaw_position(kind: str) -> Dataset:
+def _jaw_positions(apertures: Apertures | None) -> list[Dataset]:
+    """Jaws around all openings of a beam; 20 cm × 20 cm where they are not known."""
+    x, y = (-100.0, 100.0), (-100.0, 100.0)
+    if apertures:
+        ends = np.array(apertures.openings_mm)
+        x, y = (float(ends.min()), float(ends.max())), (apertures.edges_mm[0], apertures.edges_mm[-1])
+    return [_positions("ASYMX", x), _positions("ASYMY", y)]
+
+
+def _leaves(apertures: Apertures | None) -> list[Dataset]:
+    """Leaves that move along x of the beam's system (IEC 61217), whose y points to the head of who lies head first."""
+    if apertures is None:
+        return []
+    item = Dataset()
+    item.RTBeamLimitingDeviceType = "MLCX"
+    item.NumberOfLeafJawPairs = len(apertures.edges_mm) - 1
+    item.LeafPositionBoundaries = [decimal(edge) for edge in apertures.edges_mm]
+    return [item]
+
+
+def _leaf_positions(apertures: Apertures, index: int) -> Dataset:
+    low, high = zip(*apertures.openings_mm[index], strict=True)
+    return _positions("MLCX", (*low, *high))
+
+
+def _positions(kind: str, positions_mm: Sequence[float]) -> Dataset:
     item = Dataset()
     item.RTBeamLimitingDeviceType = kind
-    item.LeafJawPositions = [-100, 100]
+    item.LeafJawPositions = [decimal(round(position, 2)) for position in positions_mm]
     return item
+
+
+def _cumulative_weights(beam: Beam, count: int) -> NDArray[np.float64]:
+    """Cumulative Meterset Weight (300A,0134): half of what is delivered about a control point comes before it."""
+    if beam.apertures is None:
+        return np.linspace(0, 1, count)
+    units = np.array(beam.apertures.monitor_units)
+    between = (units[1:] + units[:-1]) / 2
+    between[0] += units[0] / 2
+    between[-1] += units[-1] / 2
+    return np.concatenate([[0.0], np.cumsum(between)]) / units.sum()
 
 
 def _reference_dose(dose: Volume, context: Dataset, identity: str, plan: Dataset) -> Dataset:

@@ -5,7 +5,6 @@ Files from before beams were kept have no entry for them and give cases without 
 
 import json
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -48,7 +47,9 @@ def save_case(case: Case, path: Path) -> None:
         "structures": [{"name": name, "kind": case.structures[name].kind} for name in names],
         "prescription_gy": dict(case.prescription.dose_gy),
         "fractions": case.prescription.fractions,
-        "beams": [asdict(beam) for beam in case.beams],
+        "beams": [
+            {"gantry_deg": b.gantry_deg, "isocentre_mm": b.isocentre_mm, "couch_deg": b.couch_deg} for b in case.beams
+        ],
     }
     bounds = np.iinfo(np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)

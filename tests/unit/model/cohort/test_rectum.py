@@ -111,6 +111,18 @@ def test_two_arcs_meet_in_the_middle_of_the_target():
     assert case.prescription.fractions == 25
 
 
+def test_a_plan_can_be_delivered():
+    case = planned()
+    units = np.array([beam.apertures.monitor_units for beam in case.beams])
+    assert units.shape == (2, 72)
+    assert (units >= 0).all()
+    assert 250 < units.sum() < 1500
+    openings = np.array([beam.apertures.openings_mm for beam in case.beams])  # (arcs, control points, pairs, ends)
+    assert (openings[..., 0] <= openings[..., 1]).all()
+    travel = np.abs(np.diff(openings, axis=1))
+    assert np.quantile(travel, 0.95) < 30
+
+
 def test_the_number_of_threads_changes_nothing():
     doses = []
     for threads in (1, 2):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from model.case import Beam, Case, Prescription, Structure, VoxelGrid
+from model.case import Apertures, Beam, Case, Prescription, Structure, VoxelGrid
 from model.dicom.export import write_study
 
 AXES = {
@@ -95,6 +95,26 @@ def test_plan_has_the_geometry_of_the_beams(study):
     assert [p.GantryRotationDirection for p in arc.ControlPointSequence] == ["CW", "CW", "NONE"]
     assert arc.ControlPointSequence[0].PatientSupportAngle == 15
     assert arc.ControlPointSequence[0]["IsocenterPosition"].is_empty
+
+
+def test_plan_has_the_apertures_of_the_beams(case, tmp_path):
+    openings = (((-5.0, 12.5), (0.0, 0.0)), ((-4.0, 20.0), (-30.0, 1.0)), ((3.0, 4.0), (-1.0, 1.0)))
+    apertures = Apertures((-5.0, 0.0, 5.0), openings, (10.0, 30.0, 20.0))
+    beam = replace(case.beams[1], apertures=apertures)
+    *_, plan, _ = (dcmread(path) for path in write_study(replace(case, beams=(beam,)), tmp_path))
+    (arc,) = plan.BeamSequence
+    assert plan.FractionGroupSequence[0].ReferencedBeamSequence[0].BeamMeterset == 60
+    assert arc.BeamLimitingDeviceSequence[2].LeafPositionBoundaries == [-5, 0, 5]
+    first, second, third = arc.ControlPointSequence
+    jaws_x, jaws_y, leaves = first.BeamLimitingDevicePositionSequence
+    assert (jaws_x.LeafJawPositions, jaws_y.LeafJawPositions) == ([-30, 20], [-5, 5])
+    assert leaves.LeafJawPositions == [-5, 0, 12.5, 0]
+    assert second.BeamLimitingDevicePositionSequence[0].LeafJawPositions == [-4, -30, 20, 1]
+    assert [p.CumulativeMetersetWeight for p in (first, second, third)] == pytest.approx([0, 25 / 60, 1])
+
+    feet_first = replace(case, beams=(beam,), grid=replace(case.grid, axes=AXES["FFS"]))
+    with pytest.raises(ValueError, match="head first"):
+        write_study(feet_first, tmp_path)
 
 
 def test_dose_is_the_cases(case, study):
