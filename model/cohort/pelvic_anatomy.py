@@ -5,6 +5,7 @@ Coordinates as in `model.cohort.pelvis`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +21,7 @@ SEPTUM_HU = -50.0
 MARROW_HU = 10.0
 URINE_HU = 6.0
 STOOL_HU = 18.0
+NERVE_HU = 18.0
 FLUID_HU = 22.0
 WALL_HU = 42.0
 GLAND_HU = 40.0
@@ -48,7 +50,6 @@ SACRUM_FRONT = (
     (-40, 50), (-20, 61), (0, 70), (25, 75), (50, 67), (75, 48), (100, 24), (118, 12), (126, 4), (190, 2),
 )  # fmt: skip
 """(z, y) of the front of coccyx, sacrum and lumbar spine."""
-
 
 COLON = ((-84, -30, 84), (-98, -6, 112), (-104, 12, 150), (-106, 16, 200))
 COLON_MM = (16, 25, 23, 22)
@@ -175,7 +176,7 @@ class Anatomy:
         space, habitus = self._space, self._habitus
         lowest = float(np.interp(habitus.tumour_z, [-35, -8, 15, 60], [-62, -50, -34, -24]))
         top = habitus.node_top
-        clinical = self._mesorectum() & space.between(max(lowest, -36), top)
+        clinical = self._mesorectum & space.between(max(lowest, -36), top)
         canal = space.rod(self._path[:3], [radius + 5 for radius in self._radii[:3]])
         clinical |= canal & space.between(lowest, -24)
         clinical |= space.rod([(0, 50, -34), (0, 48, lowest)], 10) & space.between(lowest, -24)
@@ -187,7 +188,7 @@ class Anatomy:
         for side in SIDES:
             clinical |= self._nodes(side) & space.between(-16, top)
         clinical |= self._tumour
-        clinical &= ~self._bones | self._mesorectum()
+        clinical &= ~self._bones | self._mesorectum
 
         step = self._spacing_mm
         margin = [int(np.ceil(2 * PTV_MARGIN_MM / s)) for s in step]
@@ -232,11 +233,11 @@ class Anatomy:
                 (self._discs, DISC_HU),
                 (self._bones, CORTEX_HU),
                 (ndimage.binary_erosion(self._bones), SPONGY_HU),
-                (self._canal, STOOL_HU),
+                (self._canal, NERVE_HU),
+                *((space.rod(self._shaft(side), 8.0), MARROW_HU) for side in SIDES),
                 (~self.body, AIR_HU),
             ],
         )
-        self._paint(hu, [(space.rod(self._shaft(side), 8.0), MARROW_HU) for side in SIDES])
         return hu
 
     @staticmethod
@@ -260,13 +261,8 @@ class Anatomy:
         front = along((-110, -70), (-50, -78), (0, -82), (60, -88), (120, -92), (185, -92)) - belly
         back = along((-110, 92), (-60, 100), (0, 100), (40, 96), (100, 90), (185, 84))
         fat = habitus.fat + 1.5 * self._ripple
-        body = self._oval(
-            width + fat,
-            front - fat * along((-60, 0.5), (20, 0.9), (185, 1.0)),
-            back + fat * along((-60, 1.0), (40, 0.9), (120, 0.5), (185, 0.4)),
-            2.3,
-        )
         skin_y = back + fat * along((-60, 1.0), (40, 0.9), (120, 0.5), (185, 0.4))
+        body = self._oval(width + fat, front - fat * along((-60, 0.5), (20, 0.9), (185, 1.0)), skin_y, 2.3)
         cleft = along((-115, 70), (-40, 48), (10, 26), (48, 0))
         body &= ~((np.abs(space.x) < 0.28 * (space.y - (skin_y - cleft))) & (cleft > 0))
         body &= np.abs(space.x) >= along((-125, 20), (-84, 0))
@@ -359,6 +355,7 @@ class Anatomy:
             gas |= self._space.ellipsoid((x, y - 4, z), (8, 6, 14))
         return gas
 
+    @cached_property
     def _centre(self) -> tuple[Field, Field, Field]:
         """x, y and radius of the rectum at every level."""
         path = np.array(self._path[:8])
@@ -377,8 +374,9 @@ class Anatomy:
         wall = self._space.rod(self._path[:8], [r + 3 for r in self._radii[:8]])
         return wall & self._space.ellipsoid(centre, (radius, radius, habitus.tumour_length / 2))
 
+    @cached_property
     def _mesorectum(self) -> Mask:
-        x, y, radius = self._centre()
+        x, y, radius = self._centre
         width = self._space.along((-38, 14), (-20, 24), (0, 33), (30, 39), (60, 38), (90, 33), (118, 27))
         front, back = y - radius - self._space.along((-38, 4), (0, 8), (118, 10)), self._sacrum_y - 1
         return self._space.tube((0.3 * x, (front + back) / 2), (width, (back - front) / 2), 2.5)
@@ -423,7 +421,7 @@ class Anatomy:
         distance = sum(((k - c) / r) ** 2 for k, c, r in zip((space.x, space.y, space.z), centre, radii, strict=True))
         # The intestine presses it from above
         bladder: Mask = distance < 1 + 0.16 * self._ripple + 0.12 * np.sign(centre[2] - space.z)
-        _, rectum_y, rectum_radius = self._centre()
+        _, rectum_y, rectum_radius = self._centre
         return bladder & (space.y < rectum_y - rectum_radius - 6) & ~self._bones
 
     def _genital_mask(self) -> Mask:
@@ -478,7 +476,7 @@ class Anatomy:
         """Loops of small intestine: bent tubes that fill the room in front of the spine, above bladder and rectum."""
         space, random = self._space, self._random
         taken = self._bladder | self._genitals | self._rectum | self._bones | self._vessels | self._colon
-        taken |= self._mesorectum() & space.between(-40, 112)
+        taken |= self._mesorectum & space.between(-40, 112)
         front = -74.0 - max(self._habitus.belly, 0) * 0.7
         for _ in range(self._habitus.loops):
             radius = random.uniform(10, 15)

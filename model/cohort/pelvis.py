@@ -92,7 +92,10 @@ def _wave(random: np.random.Generator, grid: VoxelGrid) -> NDArray[np.float32]:
         near = np.exp(-((place + 1 - np.arange(int(place.max()) + 4)) ** 2) / (2 * 0.6**2))
         weights.append((near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32))
     knots = random.standard_normal([w.shape[1] for w in weights], np.float32)
-    return np.asarray(np.einsum("zc,yb,xa,cba->zyx", *weights, knots, optimize=True))
+    # Matrix products would round by how many threads they run in
+    field = np.einsum("zc,cba->zba", weights[0], knots)
+    field = np.einsum("yb,zba->zya", weights[1], field)
+    return np.asarray(np.einsum("xa,zya->zyx", weights[2], field))
 
 
 def _space(grid: VoxelGrid, habitus: Habitus, waves: list[NDArray[np.float32]]) -> Space:

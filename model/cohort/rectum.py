@@ -24,7 +24,6 @@ MONITOR_UNITS = 100 * float(depth_dose(np.array([15.0]), 100.0, 1000.0).item())
 FIELD_MARGIN_MM = 8.0
 """Leaves may open so far beside the target: its edge needs it, for penumbra."""
 
-
 BEYOND_FIELD_MM = 20.0
 """So far beyond the field's ends along the patient dose is still optimised."""
 

@@ -72,10 +72,16 @@ class Space:
 
     def band(self, start: tuple[Field, Field], end: tuple[Field, Field], half_thickness: Field | float) -> Mask:
         """Everything that in its transverse plane is so near to a line between two points (x, y)."""
-        step_x, step_y = end[0] - start[0], end[1] - start[1]
-        x, y = self.x - start[0], self.y - start[1]
+        reach = float(np.max(half_thickness))
+        low = [np.minimum(a, b).min() - reach for a, b in zip(start, end, strict=True)]
+        high = [np.maximum(a, b).max() + reach for a, b in zip(start, end, strict=True)]
+        window, (x, y, _) = self._near(np.array([*low, -np.inf]), np.array([*high, np.inf]))
+        x0, y0, x1, y1, half = (np.broadcast_to(v, self.x.shape)[window] for v in (*start, *end, half_thickness))
+        step_x, step_y = x1 - x0, y1 - y0
+        x, y = x - x0, y - y0
         place = np.clip((x * step_x + y * step_y) / (step_x**2 + step_y**2), 0, 1)
-        mask: Mask = (x - place * step_x) ** 2 + (y - place * step_y) ** 2 < half_thickness**2
+        mask = np.zeros(self.x.shape, np.bool_)
+        mask[window] = (x - place * step_x) ** 2 + (y - place * step_y) ** 2 < half**2
         return mask
 
     def _near(self, low: NDArray[np.floating], high: NDArray[np.floating]) -> tuple[Window, tuple[Field, Field, Field]]:

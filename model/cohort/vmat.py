@@ -2,8 +2,7 @@
 
 First the fluence of each control point is optimised freely, as if any were deliverable. Then each arc gets one aperture
 a control point, one opening a pair of leaves, that together come near to that fluence; and their leaf positions and
-metersets are optimised further, through the dose. Objectives are those of `Objectives`; gradients come from the
-transpose of the dose (`model.cohort.arc`).
+metersets are optimised further, through the dose. Gradients come from the dose's transpose (`model.cohort.arc`).
 """
 
 from collections.abc import Callable, Iterator
@@ -32,9 +31,8 @@ FREE_RATE = 0.1
 LEAF_RATE_MM, METERSET_RATE = 2.5, 0.04
 MOMENTA = (0.9, 0.98)
 
-LEAF_SPEED_MM = 15.0
-"""Travel of a leaf between two control points without a penalty: 5° of gantry at 6°/s and leaves at 20 mm/s take as
-long."""
+FREE_TRAVEL_MM = 15.0
+"""Travel of a leaf to the next control point without a penalty: 5° of gantry take 0.8 s, and leaves reach 25 mm/s."""
 
 FREE_ROUGHNESS = 0.002
 LEAF_ROUGHNESS = 0.002
@@ -170,7 +168,7 @@ def _roughness(end_mm: Tensor) -> Tensor:
     """How ragged apertures are, and how much faster leaves would have to move than they can."""
     ragged = ((end_mm[:, :, 1:] - end_mm[:, :, :-1]) / 30).square().mean()
     travel = (end_mm[:, 1:] - end_mm[:, :-1]).abs()
-    return ragged + torch.relu((travel - LEAF_SPEED_MM) / 10).square().mean()
+    return ragged + torch.relu((travel - FREE_TRAVEL_MM) / 10).square().mean()
 
 
 def _dose(arc: ArcDose, fluence: Tensor) -> Tensor:

@@ -356,7 +356,7 @@ def _cumulative_weights(beam: Beam, count: int) -> NDArray[np.float64]:
     between = (units[1:] + units[:-1]) / 2
     between[0] += units[0] / 2
     between[-1] += units[-1] / 2
-    return np.concatenate([[0.0], np.cumsum(between)]) / units.sum()
+    return np.asarray(np.concatenate([[0.0], np.cumsum(between)]) / units.sum())
 
 
 def _reference_dose(dose: Volume, context: Dataset, identity: str, plan: Dataset) -> Dataset:
