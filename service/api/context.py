@@ -57,8 +57,9 @@ async def service_of(request: Request) -> Service:
     return service
 
 
-async def parts_of(service: "ServiceOf", caller: CallerOf) -> Parts:
+async def parts_of(request: Request, caller: CallerOf) -> Parts:
     """Return what the caller of a request may reach."""
+    service: Service = request.app.state.service
     jobs = TenantJobs(service.jobs, caller.tenant)
     return Parts(service.settings, jobs, service.storage, service.doorbell, service.examiner, service.manifests)
 
