@@ -1,5 +1,6 @@
 """What came of many posts, as Markdown."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -23,8 +24,9 @@ def facts(outcomes: Sequence[Outcome], studies: Sequence[str], seed: int, second
     violated = sum(bool(outcome.violations) for outcome in outcomes)
     return (
         f"{len(outcomes)} posts of {len({o.mutation.name for o in outcomes})} mutations of {len(studies)} studies "
-        f"({', '.join(studies)}), seed {seed}, in {seconds:.0f} s. The slowest answer took {slowest.seconds:.1f} s "
-        f"({slowest.mutation.name}). **Violations: {violated}.**"
+        f"({', '.join(studies)}), seed {seed}, in {seconds:.0f} s at a load average of {os.getloadavg()[2]:.0f} on "
+        f"{os.cpu_count()} cores. The slowest answer took {slowest.seconds:.1f} s ({slowest.mutation.name}). "
+        f"**Violations: {violated}.**"
     )
 
 
