@@ -32,7 +32,7 @@ LEAF_RATE_MM, METERSET_RATE = 2.5, 0.04
 MOMENTA = (0.9, 0.98)
 
 FREE_TRAVEL_MM = 15.0
-"""Travel of a leaf to the next control point without a penalty: 5° of gantry take 0.8 s, and leaves reach 25 mm/s."""
+"""Travel of a leaf to the next control point without a penalty; from 20 mm, at 25 mm/s, the gantry must slow down."""
 
 FREE_ROUGHNESS = 0.002
 LEAF_ROUGHNESS = 0.002
@@ -165,7 +165,7 @@ def _limits(reach: Tensor, aperture: Aperture) -> tuple[Tensor, Tensor]:
 
 
 def _roughness(end_mm: Tensor) -> Tensor:
-    """How ragged apertures are, and how much faster leaves would have to move than they can."""
+    """How ragged apertures are, and how far leaves have to travel."""
     ragged = ((end_mm[:, :, 1:] - end_mm[:, :, :-1]) / 30).square().mean()
     travel = (end_mm[:, 1:] - end_mm[:, :-1]).abs()
     return ragged + torch.relu((travel - FREE_TRAVEL_MM) / 10).square().mean()
