@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.storage.layout import ARCHIVE, RESULTS, VIEW, VIEW_ARRAYS, job_key
 from service.wiring import build_api
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "3"))
 TENANT = "clinic"
 EXCLUDED = [positive_data_acceptance, negative_data_rejection]
 """A random body is no study, however well it fits; and the key and the job that are put in mend what did not fit."""
