@@ -30,7 +30,8 @@ SITE = Site(
         ),
     ),
     target_levels=(TargetLevel(name="PTV", relative_dose=1.0),),
-    minimum_organs=3,
+    # All of them: bladder and femoral heads are in every study of a prostate, too
+    minimum_organs=4,
     gantry_deg=tuple(float(angle) for angle in range(0, 360, 10)),
 )
 
