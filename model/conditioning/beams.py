@@ -14,12 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.case import Case
+from model.case import Case, VoxelGrid
 from model.conditioning.framing import Framing
 from model.dosimetry.rays import SOURCE_AXIS_MM, Images, beam_directions, bilinear, magnification
 
 ATTENUATION_PER_MM = 0.0046
 """Effective attenuation of a 6 MV field in water beyond build-up: 4 to 5 % per cm."""
+
+FARTHEST_MM = 700.0
+"""From an isocentre to the farthest corner of the slices, and to the nearest slice. The sources of beams that meet a
+patient are farther away, whatever the gantry angle; those that would stand within the patient have no rays."""
 
 MOST_ANGLES = 36
 """Of an arc with more control points every second, third, … is taken: 10° is finer than what the grid resolves."""
@@ -58,6 +62,8 @@ def fields_of(case: Case, usual_gantry_deg: Sequence[float]) -> tuple[tuple[Fiel
         warning = "the study has no plan with beams; the site's usual fields are assumed"
     elif any(beam.has_turned_couch for beam in case.beams):
         warning = "the plan's couch is turned, which the model does not know; the site's usual fields are assumed"
+    elif not all(beam.isocentre_mm is None or _is_near(beam.isocentre_mm, grid) for beam in case.beams):
+        warning = "an isocentre of the plan lies far from the CT; the site's usual fields are assumed"
     if warning is None:
         angles = [(angle, beam.isocentre_mm) for beam in case.beams for angle in beam.gantry_deg]
     else:
@@ -74,6 +80,13 @@ def fields_of(case: Case, usual_gantry_deg: Sequence[float]) -> tuple[tuple[Fiel
             point = (z, y, x)
         fields.append(Field(gantry_deg, point))
     return tuple(fields), warning
+
+
+def _is_near(isocentre_mm: tuple[float, float, float], grid: VoxelGrid) -> bool:
+    """Whether rays from around an isocentre leave the source before they reach the voxels of a grid."""
+    low, high = grid.points_mm(np.array([(0, 0, 0), np.array(grid.shape) - 1])) - isocentre_mm
+    farthest_mm = np.maximum(np.abs(low), np.abs(high))
+    return bool(np.hypot(*farthest_mm[:2]) <= FARTHEST_MM and low[2] <= FARTHEST_MM and high[2] >= -FARTHEST_MM)
 
 
 def _middle_of_targets_mm(case: Case) -> tuple[float, float, float]:

@@ -141,6 +141,14 @@ def test_a_turned_couch_is_told_and_not_guessed_at(block_case):
     assert "couch" in warning
 
 
+@pytest.mark.parametrize("isocentre_mm", [(1e20, 0.0, 0.0), (0.0, -990.0, 0.0), (0.0, 0.0, 5000.0), (0.0, 0.0, -1e300)])
+def test_an_isocentre_that_is_none_is_told(block_case, isocentre_mm: tuple[float, float, float]) -> None:
+    case = replace(block_case, beams=(Beam((10.0,), (1.0, 2.0, 3.0)), Beam((0.0,), isocentre_mm)))
+    fields, warning = fields_of(case, SITE.gantry_deg)
+    assert len(fields) == len(SITE.gantry_deg)
+    assert "isocentre" in warning
+
+
 def test_an_arc_is_thinned_out(block_case):
     arc = Beam(tuple(float(angle) for angle in range(180)))
     fields, _ = fields_of(replace(block_case, beams=(arc,)), ())
