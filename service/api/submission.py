@@ -15,7 +15,7 @@ from service.api.context import Parts, PartsOf
 from service.api.gate import count_submission
 from service.api.problems import validation_details
 from service.api.schemas import JobSchema
-from service.errors import CallbackRefused, ParametersError, QueueFull, UploadTooLarge
+from service.errors import CallbackRefused, KeyReused, ParametersError, QueueFull, UploadTooLarge
 from service.intake.limits import Limits
 from service.intake.upload import Upload
 from service.jobs.callbacks import Receivers
@@ -88,7 +88,6 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
         _check_callback(parts, parameters)
         examination = await parts.examiner(folder, parameters)
     content_sha256 = _digest(upload.files_sha256, parameters.model_dump_json())
-    accepted = None
     try:
         accepted = await run_in_threadpool(
             parts.jobs.add,
@@ -100,9 +99,12 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
             fingerprint=_fingerprint(parts, upload, parameters, examination),
             request_id=request.state.request_id,
         )
-    finally:
-        if accepted is None or accepted.id != job_id:
-            await run_in_threadpool(parts.storage.delete, job_key(job_id))
+    except KeyReused:
+        await run_in_threadpool(parts.storage.delete, job_key(job_id))
+        raise
+    # After any other error there may be a job of which only the answer was lost; without one, a sweep deletes its study
+    if accepted.id != job_id:
+        await run_in_threadpool(parts.storage.delete, job_key(job_id))
     await run_in_threadpool(parts.doorbell.ring, Stage.PREPARE)
     return accepted
 

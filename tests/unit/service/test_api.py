@@ -157,6 +157,21 @@ def test_an_idempotency_key_makes_one_job(client: TestClient, tmp_path: Path) ->
     assert len(stored_files(tmp_path)) == 1
 
 
+def test_a_job_of_which_only_the_answer_was_lost_keeps_its_study(client, jobs, tmp_path: Path, monkeypatch) -> None:
+    add = JobRepository.add
+
+    def add_unheard(*given: object, **named: object) -> None:
+        add(*given, **named)
+        raise OperationalError("COMMIT", {}, ConnectionError())
+
+    headers = {**ZIP, "Idempotency-Key": "k"}
+    with monkeypatch.context() as broken:
+        broken.setattr(JobRepository, "add", add_unheard)
+        problem(client.post("/v1/jobs", content=b"study", headers=headers), 503, "database-unavailable")
+    again = client.post("/v1/jobs", content=b"study", headers=headers).json()
+    assert [path.parent.parent.name for path in stored_files(tmp_path)] == [again["id"]]
+
+
 def test_a_full_queue_turns_jobs_away(make_client) -> None:
     client = make_client(queue_limit=1)
     post(client)
