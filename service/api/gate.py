@@ -15,7 +15,7 @@ from service.access.caller import LOCAL, Caller, Scope
 from service.access.keys import KeyStore
 from service.access.rates import Counted, Rates
 from service.access.tokens import TokenCheck
-from service.errors import Forbidden, HostUnknown, Unauthorised
+from service.errors import Forbidden, HostUnknown, IssuerUnavailable, Unauthorised
 from service.jobs.job import DEFAULT_TENANT
 from service.settings import Settings
 
@@ -101,6 +101,14 @@ class Gate:
             raise Forbidden(f"this needs the scope {scope}", details={"scope": scope.value})
         return caller
 
+    async def still_admits(self, request: Request) -> bool:
+        """Whether a caller that was let in would be let in again as the same; not counted, for answers that last."""
+        try:
+            caller = LOCAL if await self.is_open() else await self._known(_shown(request))
+        except (Unauthorised, Forbidden, IssuerUnavailable):
+            return False
+        return bool(caller == request.state.caller)
+
     async def count_submission(self, caller: Caller) -> None:
         """Count a study that a caller posts.
 
@@ -111,10 +119,8 @@ class Gate:
         await self._count(Counted.SUBMISSIONS, caller.tenant)
 
     async def _identified(self, request: Request) -> Caller:
-        kind, _, shown = request.headers.get("Authorization", "").partition(" ")
-        shown = shown.strip() if kind.lower() == "bearer" else ""
         try:
-            return await self._known(shown)
+            return await self._known(_shown(request))
         except Unauthorised:
             await self._count(Counted.LOST_KEYS, request.client.host if request.client else "")
             raise
@@ -149,6 +155,11 @@ class Gate:
             self._rates.count(what, who)
 
 
+def _shown(request: Request) -> str:
+    kind, _, shown = request.headers.get("Authorization", "").partition(" ")
+    return shown.strip() if kind.lower() == "bearer" else ""
+
+
 def _digest(shown: str) -> bytes:
     return hashlib.sha256(shown.encode()).digest()
 
@@ -168,3 +179,9 @@ async def count_submission(request: Request, caller: CallerOf) -> None:
     """Pass if the caller's tenant may post a study now."""
     gate: Gate = request.app.state.service.gate
     await gate.count_submission(caller)
+
+
+async def is_still_admitted(request: Request) -> bool:
+    """Whether the caller of a request that is still being answered has not lost what let it in."""
+    gate: Gate = request.app.state.service.gate
+    return await gate.still_admits(request)

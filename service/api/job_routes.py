@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from model.errors import DiffDPError
 from service.api.context import JobId, Parts, PartsOf
+from service.api.gate import is_still_admitted
 from service.api.schemas import JobPage, JobSchema
 from service.api.submission import check_room
 from service.errors import NotAcceptable, ResultAbsent, ResultsNotReady
@@ -234,6 +235,8 @@ async def _events(parts: Parts, job_id: str, request: Request, seen: int, first:
         await asyncio.sleep(EVENT_POLL_S)
         silent_s += EVENT_POLL_S
         try:
+            if not await is_still_admitted(request):
+                return
             jobs = await run_in_threadpool(parts.jobs.events, job_id, seen)
         except SQLAlchemyError as error:
             # The listener comes back with the number of the last event that it has heard

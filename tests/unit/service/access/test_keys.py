@@ -14,6 +14,7 @@ from service.access.caller import Scope
 from service.access.keys import KeyStore
 from service.cli.main import app
 from service.errors import KeyNotFound
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.wiring import build_api, open_keys
 from tests.problems import problem
@@ -71,6 +72,28 @@ def test_the_first_key_closes_the_service_and_revoking_it_does_not_open_it(make_
     keys.revoke(made.id)
     problem(client.get("/v1/jobs", headers=headers), 401, "unauthorised")
     problem(make_client().get("/v1/jobs"), 401, "unauthorised")
+
+
+def test_a_stream_of_events_ends_when_its_key_is_revoked(make_client, keys, jobs, add_job, monkeypatch) -> None:
+    monkeypatch.setattr("service.api.gate.RECENT_S", 0.0)
+    monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.01)
+    shown, made = keys.create("planning", "default", {Scope.READ})
+    events, looks = JobRepository.events, []
+
+    def look(*given: object, **named: object) -> object:
+        looks.append(0)
+        if len(looks) == 3:
+            keys.revoke(made.id)
+        if len(looks) == 6:
+            jobs.request_cancel(job.id)
+        return events(*given, **named)
+
+    monkeypatch.setattr(JobRepository, "events", look)
+    job = add_job()
+    answer = make_client().get(f"/v1/jobs/{job.id}/events", headers={"Authorization": f"Bearer {shown}"})
+    assert len(looks) == 3
+    assert "queued" in answer.text
+    assert "cancelled" not in answer.text
 
 
 def test_a_key_lets_the_service_be_reached_from_elsewhere(tmp_path: Path) -> None:
