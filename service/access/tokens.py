@@ -195,7 +195,8 @@ class TokenCheck:
                 leeway=self._leeway_s,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except jwt.PyJWTError as error:
+        # KeyError: before its signature is checked a token may lack even its algorithm
+        except (jwt.PyJWTError, KeyError) as error:
             raise Unauthorised(f"the bearer token is not valid here ({type(error).__name__})") from None
         if not 0 < len(claims["sub"]) <= LONGEST_SUBJECT:
             raise Unauthorised("the bearer token's subject is empty or too long")

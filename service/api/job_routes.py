@@ -73,7 +73,7 @@ async def get_job(job_id: JobId, parts: PartsOf) -> Response:
     responses={204: {"description": "The job has ended and `Last-Event-ID` was its last event."}},
 )
 async def follow_job(
-    job_id: JobId, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=20)] = None
+    job_id: JobId, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=9)] = None
 ) -> Response:
     """Send the job as a server-sent event after each of its changes, until its end.
 

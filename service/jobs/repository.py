@@ -691,6 +691,8 @@ def _write_cursor(job: Job) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         moment, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        if not job_id.isalnum():
+            raise ValueError  # noqa: TRY301 - PostgreSQL would take offence at a NUL
         return datetime.fromisoformat(moment).astimezone(UTC), job_id
     except (ValueError, OverflowError):
         raise ParametersError("the cursor is not one that this service gave", code="cursor-invalid") from None

@@ -397,6 +397,11 @@ def test_events_come_as_they_happen_with_signs_of_life(client, jobs: JobReposito
     assert '"state": "cancelled"' in text
 
 
+def test_an_event_s_number_that_no_job_can_have_is_refused(client: TestClient) -> None:
+    answer = client.get(post(client)["links"]["events"], headers={"Last-Event-ID": "9" * 20})
+    problem(answer, 422, "parameters-invalid")
+
+
 def test_events_end_when_the_job_is_deleted(client, jobs: JobRepository, monkeypatch) -> None:
     monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.02)
     links = post(client)["links"]

@@ -1,3 +1,4 @@
+import base64
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -242,8 +243,9 @@ def test_pages_newest_first_without_gaps(jobs: JobRepository, add_job: AddJob) -
         if cursor is None:
             break
     assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
-    with pytest.raises(ParametersError):
-        jobs.page(state=None, limit=2, cursor="nonsense")
+    for cursor in ("nonsense", base64.urlsafe_b64encode(b"2026-01-01T00:00:00+00:00 a\0b").decode()):
+        with pytest.raises(ParametersError):
+            jobs.page(state=None, limit=2, cursor=cursor)
 
 
 def test_pages_by_state(jobs: JobRepository, add_job: AddJob) -> None:

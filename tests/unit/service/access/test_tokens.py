@@ -126,9 +126,8 @@ def test_claims_may_be_named_otherwise(make_client, issuer: Issuer) -> None:
     problem(look(client, issuer.token(access={"roles": ["read"]})), 403, "forbidden")
 
 
-def unsigned(token: str) -> str:
-    header = base64.urlsafe_b64encode(b'{"alg":"none","kid":"first"}').rstrip(b"=").decode()
-    return f"{header}.{token.split('.')[1]}."
+def unsigned(token: str, header: bytes = b'{"alg":"none","kid":"first"}') -> str:
+    return f"{base64.urlsafe_b64encode(header).rstrip(b'=').decode()}.{token.split('.')[1]}."
 
 
 def by_the_public_key(issuer: Issuer) -> str:
@@ -155,6 +154,7 @@ WRONG: dict[str, Callable[[Issuer], str]] = {
     "by an algorithm that is not allowed": lambda issuer: issuer.token(algorithm="RS512"),
     "with a shared secret": by_the_public_key,
     "unsigned": lambda issuer: unsigned(issuer.token()),
+    "without an algorithm": lambda issuer: unsigned(issuer.token(), b'{"kid":"first"}'),
     "put together": lambda issuer: other_payload(issuer.token(), issuer.token(tenant="other")),
     "broken": lambda issuer: "a.b.c",
 }
