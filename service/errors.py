@@ -5,6 +5,7 @@
     DiffDPError
     ├── UploadError           the request's body is not what it says
     │   ├── UploadTooLarge    a limit of the intake is exceeded
+    │   ├── UploadTooSlow     the body does not come on
     │   └── MediaTypeError    the body is of a type that the intake does not read
     ├── StudyError
     │   └── StudyUnreadable   reading the study failed in a way that no rule names
@@ -43,6 +44,13 @@ class UploadTooLarge(UploadError):
     """A limit of the intake is exceeded."""
 
     code = "body-too-large"
+
+
+class UploadTooSlow(UploadError):
+    """The body does not come on."""
+
+    code = "body-too-slow"
+    retry = True
 
 
 class MediaTypeError(UploadError):

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     api_key: SecretStr = Field(SecretStr(""), description="The key or token that `diffdp submit` shows.")
 
     max_body_bytes: int = Field(1024 * MIB, ge=1)
+    body_timeout_s: float = Field(120.0, gt=0, description="Time in which the next MiB of a body must have come.")
     max_expanded_bytes: int = Field(2048 * MIB, ge=1, description="Of one archive.")
     max_ratio: float = Field(200.0, ge=1, description="Expanded to packed bytes of one archive; air packs well.")
     max_files: int = Field(5000, ge=1, description="Files of one study.")

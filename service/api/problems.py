@@ -26,6 +26,7 @@ STATUS: Mapping[type[DiffDPError], HTTPStatus] = {
     model_errors.StudyError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UploadError: HTTPStatus.BAD_REQUEST,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     errors.MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.ParametersError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,

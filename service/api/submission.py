@@ -1,7 +1,9 @@
 """``POST /v1/jobs``: from a request's body to a job."""
 
+import asyncio
 import hashlib
 import logging
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 from uuid import uuid4
@@ -15,7 +17,7 @@ from service.api.context import Parts, PartsOf
 from service.api.gate import count_submission
 from service.api.problems import validation_details
 from service.api.schemas import JobSchema
-from service.errors import CallbackRefused, KeyReused, ParametersError, QueueFull, UploadTooLarge
+from service.errors import CallbackRefused, KeyReused, ParametersError, QueueFull, UploadTooLarge, UploadTooSlow
 from service.intake.limits import Limits
 from service.intake.upload import Upload
 from service.jobs.callbacks import Receivers
@@ -83,7 +85,7 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
     job_id = uuid4().hex
     async with contextmanager_in_threadpool(parts.storage.writing(job_key(job_id, STUDY))) as folder:
         with Upload(request.headers.get("Content-Type", ""), folder, limits) as upload:
-            await _stream(request, upload)
+            await _stream(request, upload, parts.settings.body_timeout_s)
         parameters = _parameters(request, upload.parameters)
         _check_callback(parts, parameters)
         examination = await parts.examiner(folder, parameters)
@@ -146,17 +148,26 @@ def _check_length(request: Request, limits: Limits) -> None:
         raise UploadTooLarge(f"the body is larger than {limits.max_body_bytes} bytes")
 
 
-async def _stream(request: Request, upload: Upload) -> None:
+async def _stream(request: Request, upload: Upload, timeout_s: float) -> None:
     """Write the body in large blocks: a change of thread for each packet would cost more than the writing."""
-    block = bytearray()
-    async for packet in request.stream():
-        block += packet
-        if len(block) >= BLOCK_BYTES:
-            await run_in_threadpool(upload.write, bytes(block))
-            block.clear()
-    if block:
-        await run_in_threadpool(upload.write, bytes(block))
+    packets = request.stream()
+    while block := await _block(packets, timeout_s):
+        await run_in_threadpool(upload.write, block)
     await run_in_threadpool(upload.close)
+
+
+async def _block(packets: AsyncIterator[bytes], timeout_s: float) -> bytes:
+    """Return the next block of a body, nothing at its end; a time for each packet would let single bytes trickle in."""
+    block = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for packet in packets:
+                block += packet
+                if len(block) >= BLOCK_BYTES:
+                    break
+    except TimeoutError:
+        raise UploadTooSlow(f"less than {BLOCK_BYTES} bytes of the body came in {timeout_s:g} s") from None
+    return bytes(block)
 
 
 def _parameters(request: Request, part: bytes | None) -> Parameters:

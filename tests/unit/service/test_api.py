@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
@@ -144,6 +145,23 @@ def test_a_body_of_undeclared_length_is_counted(make_client, tmp_path: Path) -> 
 
     problem(client.post("/v1/jobs", content=endless(), headers=ZIP), 413, "body-too-large")
     assert stored_files(tmp_path) == []
+
+
+def test_a_body_that_does_not_come_on_is_given_up(make_client, tmp_path: Path) -> None:
+    app = make_client(body_timeout_s=0.05).app
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    async def submit() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/jobs", content=trickle(), headers=ZIP)
+
+    problem(asyncio.run(submit()), 408, "body-too-slow")
+    assert list((tmp_path / "storage").rglob("*")) == [tmp_path / "storage" / "unfinished"]
 
 
 def test_an_idempotency_key_makes_one_job(client: TestClient, tmp_path: Path) -> None:
