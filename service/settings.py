@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     examine_timeout_s: int = Field(120, ge=1)
     examine_memory_bytes: int = Field(4096 * MIB, ge=1)
     queue_limit: int = Field(1000, ge=1, description="Unfinished jobs at which new ones are turned away.")
+    tenant_queue_limit: int = Field(0, ge=0, description="The same of one tenant; 0: only the limit of all counts.")
 
     lease_s: float = Field(30.0, gt=0, description="A worker that is silent for so long has lost its job.")
     heartbeat_s: float = Field(1.0, gt=0)

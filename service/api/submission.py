@@ -89,6 +89,8 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
         parameters = _parameters(request, upload.parameters)
         _check_callback(parts, parameters)
         examination = await parts.examiner(folder, parameters)
+        # Others may have come while this one was read
+        await run_in_threadpool(check_room, parts)
     content_sha256 = _digest(upload.files_sha256, parameters.model_dump_json())
     try:
         accepted = await run_in_threadpool(
@@ -112,7 +114,7 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
 
 
 def check_room(parts: Parts) -> None:
-    """Pass if the queue has room for a job.
+    """Pass if the queue has room for a job of the caller's tenant.
 
     Raises
     ------
@@ -121,6 +123,9 @@ def check_room(parts: Parts) -> None:
     """
     if parts.jobs.unfinished() >= parts.settings.queue_limit:
         raise QueueFull("the queue is full, no more jobs are taken for now")
+    limit = parts.settings.tenant_queue_limit
+    if limit and parts.jobs.unfinished_own() >= limit:
+        raise QueueFull(f"{limit} of your jobs are not finished, no more are taken for now")
 
 
 def _digest(*texts: str) -> str:

@@ -256,9 +256,11 @@ class JobRepository:
             return [job]
         return [_as_it_was(job, row) for row in rows]
 
-    def counts(self) -> Mapping[State, int]:
+    def counts(self, *, tenant: str | None = None) -> Mapping[State, int]:
         """Return the number of jobs in each state."""
         query = select(JobRow.state, func.count()).where(JobRow.purged_at.is_(None)).group_by(JobRow.state)
+        if tenant is not None:
+            query = query.where(JobRow.tenant == tenant)
         with Session(self._engine) as session:
             return dict.fromkeys(State, 0) | {State(state): n for state, n in session.execute(query)}
 
@@ -604,7 +606,15 @@ class TenantJobs:
 
     def unfinished(self) -> int:
         """Return the number of jobs of all tenants that wait or are worked on: they share the workers."""
-        return sum(count for state, count in self._jobs.counts().items() if not state.is_final)
+        return _unfinished(self._jobs.counts())
+
+    def unfinished_own(self) -> int:
+        """Return the number of the tenant's jobs that wait or are worked on."""
+        return _unfinished(self._jobs.counts(tenant=self._tenant))
+
+
+def _unfinished(counts: Mapping[State, int]) -> int:
+    return sum(count for state, count in counts.items() if not state.is_final)
 
 
 def tenant_key(tenant: str, idempotency_key: str) -> str:

@@ -198,6 +198,16 @@ def test_a_full_queue_turns_jobs_away(make_client) -> None:
     assert int(answer.headers["Retry-After"]) > 0
 
 
+def test_a_queue_that_fills_while_a_study_comes_turns_it_away(make_client, add_job, tmp_path: Path) -> None:
+    def slow() -> Iterator[bytes]:
+        yield b"st"
+        add_job()
+        yield b"udy"
+
+    problem(make_client(queue_limit=1).post("/v1/jobs", content=slow(), headers=ZIP), 429, "queue-full")
+    assert stored_files(tmp_path) == []
+
+
 def test_a_running_job_says_when_to_ask_again(client: TestClient, jobs: JobRepository, finish) -> None:
     url = post(client)["links"]["self"]
     assert int(client.get(url).headers["Retry-After"]) > 0

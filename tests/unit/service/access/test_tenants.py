@@ -89,6 +89,16 @@ def test_every_operation_needs_a_key_and_the_scope_of_its_method(all_operations,
         assert allowed.status_code not in {401, 403}, (method, path)
 
 
+def test_one_tenant_cannot_fill_the_queue(make_caller, jobs) -> None:
+    ours, theirs = (make_caller(tenant, tenant_queue_limit=1) for tenant in ("ours", "theirs"))
+    first = post(ours)["id"]
+    refused = ours.post("/v1/jobs", content=b"study", headers=ZIP)
+    assert "1 of your jobs" in problem(refused, 429, "queue-full")["detail"]
+    post(theirs)
+    jobs.request_cancel(first)
+    post(ours)
+
+
 def test_lists_idempotency_keys_and_duplicates_are_a_tenant_s_own(ours, theirs) -> None:
     first = post(ours, **{"Idempotency-Key": "k"})
     other = post(theirs, **{"Idempotency-Key": "k"})
