@@ -65,7 +65,8 @@ class Gate:
             (_digest(key.get_secret_value()), Caller(DEFAULT_TENANT, f"setting:{place}", everything))
             for place, key in enumerate(settings.api_keys, start=1)
         ]
-        self._is_closed = bool(self._set) or tokens is not None
+        # Where others than this machine call, nothing that happens to the keys in the database may open the service
+        self._is_closed = bool(self._set) or tokens is not None or not settings.is_local
         self._closed_seen_at = float("-inf")
         self._recent: dict[bytes, tuple[Caller, float]] = {}
 

@@ -14,6 +14,13 @@ SERVICES = yaml.safe_load(COMPOSE)["services"]
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
 
 
+def test_the_stack_asks_for_no_key_of_one_kind_but_cannot_serve_without_any() -> None:
+    api = SERVICES["api"]["environment"]
+    assert api["DIFFDP_API_KEYS"] == "${DIFFDP_API_KEYS:-}"
+    # The API refuses to start without a key where others reach it, which it knows by this address
+    assert not Settings(host=api["DIFFDP_HOST"]).is_local
+
+
 def test_every_variable_of_the_stack_is_explained() -> None:
     assert set(re.findall(r"\$\{(\w+)[:-]", COMPOSE)) <= set(EXAMPLE)
 

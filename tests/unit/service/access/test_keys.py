@@ -15,7 +15,7 @@ from service.access.keys import KeyStore
 from service.cli.main import app
 from service.errors import KeyNotFound
 from service.jobs.repository import JobRepository
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.wiring import build_api, open_keys
 from tests.problems import problem
 
@@ -74,6 +74,11 @@ def test_the_first_key_closes_the_service_and_revoking_it_does_not_open_it(make_
     problem(make_client().get("/v1/jobs"), 401, "unauthorised")
 
 
+def test_what_others_reach_does_not_open_when_the_keys_are_lost(make_client) -> None:
+    client = make_client(host="0.0.0.0")
+    problem(client.get("/v1/jobs"), 401, "unauthorised")
+
+
 def test_a_stream_of_events_ends_when_its_key_is_revoked(make_client, keys, jobs, add_job, monkeypatch) -> None:
     monkeypatch.setattr("service.api.gate.RECENT_S", 0.0)
     monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.01)
@@ -98,6 +103,8 @@ def test_a_stream_of_events_ends_when_its_key_is_revoked(make_client, keys, jobs
 
 def test_a_key_lets_the_service_be_reached_from_elsewhere(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, host="0.0.0.0")
+    with pytest.raises(SettingsError, match="at least one key"):
+        build_api(settings)
     keys = open_keys(settings)
     keys.create("planning", "clinic", {Scope.READ})
     keys.close()
