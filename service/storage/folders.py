@@ -106,8 +106,12 @@ class LocalStorage:
 
     def sweep(self, older_than_s: float) -> None:
         """Delete what writers that were killed have left half-written."""
-        for folder in _older(self._unfinished, self._clock() - older_than_s):
-            shutil.rmtree(folder, ignore_errors=True)
+        moment = self._clock() - older_than_s
+        for folder in _older(self._unfinished, moment):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                # A folder does not change while a large file in it grows
+                if all(path.stat().st_mtime <= moment for path in folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def check(self) -> None:
         """Raise OSError if nothing can be written."""

@@ -1,5 +1,6 @@
 """Storage, on the disk and in buckets with and without versions: whole folders or none, nothing after a deletion."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -139,6 +140,19 @@ def test_what_is_there_and_usable(stored: Storage, kept: Kept) -> None:
     stored.check()
     assert kept.names() == []
     assert stored.room_bytes() > 0
+
+
+def test_sweep_leaves_a_large_file_that_grows(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    with storage.writing("a/b") as folder:
+        (folder / "study.zip").touch()
+        os.utime(folder, (0, 0))
+        storage.sweep(older_than_s=60)
+        assert (folder / "study.zip").exists()
+        os.utime(folder / "study.zip", (0, 0))
+        storage.sweep(older_than_s=60)
+        assert not folder.exists()
+        folder.mkdir()
 
 
 def test_sweep_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
