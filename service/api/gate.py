@@ -84,7 +84,12 @@ class Gate:
         ------
         HostUnknown
         """
-        if await self.is_open() and not LOCAL_HOST.fullmatch(request.headers.get("Host", "")):
+        if not await self.is_open():
+            return
+        # A browser says from which page a request comes; a form there needs no leave to post here
+        origin = request.headers.get("Origin")
+        names = [request.headers.get("Host", ""), *([] if origin is None else [origin.partition("://")[2]])]
+        if not all(map(LOCAL_HOST.fullmatch, names)):
             raise HostUnknown("without API keys only callers that name this machine as local are answered")
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
