@@ -21,8 +21,8 @@ router = APIRouter(tags=["operation"])
 
 
 @router.get("/healthz", summary="Liveness")
-def healthz() -> Health:
-    """Answer while the process lives."""
+async def healthz() -> Health:
+    """Answer while the process lives, also when all its threads wait for database or storage."""
     return Health(status="ok", checks={})
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from anyio import to_thread
+from anyio.to_thread import current_default_thread_limiter
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -514,6 +516,34 @@ def test_without_keys_only_local_names_are_answered(client: TestClient) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
         assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
+
+
+def test_without_keys_no_page_from_elsewhere_can_post(make_client, client: TestClient) -> None:
+    for origin in ("https://evil.example", "http://localhost.evil.example", "null", ""):
+        answer = client.post("/v1/jobs", content=b"study", headers={**ZIP, "Origin": origin})
+        problem(answer, 400, "host-unknown")
+    ours = {**ZIP, "Origin": "http://127.0.0.1:8000"}
+    assert client.post("/v1/jobs", content=b"study", headers=ours).status_code == 202
+    # With keys a page from elsewhere has none to show
+    shown = {**ZIP, "Origin": "https://planning.example", "Authorization": f"Bearer {KEY}"}
+    assert make_client(api_keys=KEY).post("/v1/jobs", content=b"study", headers=shown).status_code == 202
+
+
+def test_it_is_alive_while_all_its_threads_wait(client: TestClient) -> None:
+    async def look() -> httpx.Response:
+        free = threading.Event()
+        current_default_thread_limiter().total_tokens = 1
+        waiting = asyncio.create_task(to_thread.run_sync(free.wait))
+        await asyncio.sleep(0)
+        transport = httpx.ASGITransport(client.app)
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as other:
+                return await asyncio.wait_for(other.get("/healthz"), timeout=5)
+        finally:
+            free.set()
+            await waiting
+
+    assert asyncio.run(look()).status_code == 200
 
 
 def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, storage, bell, monkeypatch) -> None:
