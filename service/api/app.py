@@ -60,6 +60,7 @@ def create_app(
         lifespan=life,
     )
     app.state.service = service
+    app.state.looks = {}
     figures.install(
         app.registry,
         figures.ServiceCollector(service, lambda: health.passing(service), silent_s=health.WORKER_SILENT_S),

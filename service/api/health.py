@@ -1,7 +1,10 @@
 """Whether the service lives, whether it can work, and its figures."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -13,6 +16,8 @@ from service.access.caller import Scope
 from service.api.context import Service, ServiceOf
 from service.api.problems import RETRY_AFTER_S
 from service.api.schemas import Health
+
+T = TypeVar("T")
 
 WORKER_SILENT_S = 30.0
 """A worker not heard of for so long counts as gone; they report every few seconds."""
@@ -27,9 +32,9 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", summary="Readiness", responses={503: {"model": Health}})
-def readyz(service: ServiceOf, response: Response) -> Health:
+async def readyz(request: Request, service: ServiceOf, response: Response) -> Health:
     """Check database, broker, storage and its space, workers of every stage, and models."""
-    checks = check_all(service)
+    checks = await _shared(request, partial(check_all, service))
     ready = all(outcome == "ok" for outcome in checks.values())
     if not ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -44,8 +49,17 @@ async def metrics(request: Request, service: ServiceOf) -> Response:
         await service.gate.admit(request, Scope.METRICS)
     else:
         await service.gate.check_host(request)
-    figures = await run_in_threadpool(generate_latest, request.app.registry)
+    figures = await _shared(request, partial(generate_latest, request.app.registry))
     return Response(figures, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _shared(request: Request, look: Callable[[], T]) -> T:
+    """Look, or wait for whoever does already: anybody may ask, and each look holds a thread and asks the storage."""
+    running: dict[str, asyncio.Task[T]] = request.app.state.looks
+    path = request.url.path
+    if path not in running or running[path].done():
+        running[path] = asyncio.create_task(run_in_threadpool(look))
+    return await asyncio.shield(running[path])
 
 
 def _database(service: Service) -> str:

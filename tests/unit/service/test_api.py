@@ -27,6 +27,7 @@ from service.storage.layout import VIEW, VIEW_ARRAYS, job_key
 from tests.problems import problem
 
 KEY = "a-key-of-enough-length"
+PATIENCE_S = 10
 ZIP = {"Content-Type": "application/zip"}
 
 
@@ -568,6 +569,23 @@ def test_readiness_tells_the_truth(client: TestClient, jobs: JobRepository, stor
 
     monkeypatch.setattr(storage, "check", full)
     assert client.get("/readyz").json()["checks"]["storage"] == "OSError"
+
+
+def test_many_who_ask_whether_it_is_ready_wait_for_one_look(client: TestClient, storage, monkeypatch) -> None:
+    free, looks = threading.Event(), []
+    monkeypatch.setattr(storage, "check", lambda: looks.append(free.wait(PATIENCE_S)))
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as other:
+            asked = [asyncio.create_task(other.get("/readyz")) for _ in range(5)]
+            for _ in range(100):
+                await asyncio.sleep(0)
+            free.set()
+            return await asyncio.gather(*asked)
+
+    assert {answer.json()["checks"]["storage"] for answer in asyncio.run(ask())} == {"ok"}
+    assert looks == [True]
 
 
 def test_metrics_models_and_pages(client: TestClient) -> None:
