@@ -198,8 +198,9 @@ class TokenCheck:
         # KeyError: before its signature is checked a token may lack even its algorithm
         except (jwt.PyJWTError, KeyError) as error:
             raise Unauthorised(f"the bearer token is not valid here ({type(error).__name__})") from None
-        if not 0 < len(claims["sub"]) <= LONGEST_SUBJECT:
-            raise Unauthorised("the bearer token's subject is empty or too long")
+        if not 0 < len(claims["sub"]) <= LONGEST_SUBJECT or not claims["sub"].isprintable():
+            # It must fit into the audit log; PostgreSQL takes no NUL
+            raise Unauthorised("the bearer token's subject is empty, too long or not printable")
         return claims
 
 

@@ -114,6 +114,9 @@ class BucketStorage:
                 listed: dict[str, Mapping[str, Any]] = json.loads(answer["Body"].read())
         except FileNotFoundError:
             raise FileNotFoundError(f"nothing is stored under {key}") from None
+        if any("/" in name for name in listed):
+            # It would be written elsewhere on this machine
+            raise StorageError("a list in the bucket names what is no file of its folder")
         chosen = [name for name in listed if not names or name in names]
         with self._scratch.folder() as folder:
             self._get(place, chosen, folder)

@@ -1,11 +1,13 @@
 """Storage, on the disk and in buckets with and without versions: whole folders or none, nothing after a deletion."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -244,6 +246,16 @@ class TestBucket:
         s3.client().put_object(Bucket=name, Key="clinic/a/jobs/1/study/file", Body=b"other")
         with pytest.raises(StorageError, match="other than it was put"), storage.reading("jobs/1/study"):
             pass
+
+    def test_nothing_is_written_beside_the_folder_of_a_reader(self, s3, open_bucket, tmp_path: Path) -> None:
+        name = s3.make_bucket()
+        storage, client = open_bucket(name), s3.client()
+        listed = {"../../../outside": {"bytes": 1, "sha256": sha256(b"x").hexdigest()}}
+        client.put_object(Bucket=name, Key="clinic/a/jobs/1/study/_files.json", Body=json.dumps(listed).encode())
+        client.put_object(Bucket=name, Key="clinic/a/jobs/1/study/../../../outside", Body=b"x")
+        with pytest.raises(StorageError), storage.reading("jobs/1/study"):
+            pass
+        assert not list(tmp_path.rglob("outside"))
 
     def test_a_write_that_fails_on_its_way_leaves_nothing(self, s3, open_bucket, monkeypatch) -> None:
         name = s3.make_bucket()

@@ -148,6 +148,7 @@ WRONG: dict[str, Callable[[Issuer], str]] = {
     "for no service": lambda issuer: issuer.token(aud=None),
     "of another issuer": lambda issuer: issuer.token(iss="https://login.example"),
     "of nobody": lambda issuer: issuer.token(sub=None),
+    "of a name that cannot be written": lambda issuer: issuer.token(sub="u\0"),
     "of a very long name": lambda issuer: issuer.token(sub="x" * 256),
     "with an unknown key": lambda issuer: issuer.token(key=rsa_key("other"), kid="other"),
     "with another's key": lambda issuer: issuer.token(key=rsa_key("other")),
