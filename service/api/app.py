@@ -1,5 +1,6 @@
 """The application: routes, errors, security headers."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -61,6 +62,7 @@ def create_app(
     )
     app.state.service = service
     app.state.looks = {}
+    app.state.streams = Counter()
     figures.install(
         app.registry,
         figures.ServiceCollector(service, lambda: health.passing(service), silent_s=health.WORKER_SILENT_S),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -17,16 +18,18 @@ from starlette.types import Receive, Scope, Send
 
 from model.errors import DiffDPError
 from service.api.context import JobId, Parts, PartsOf
-from service.api.gate import is_still_admitted
+from service.api.gate import CallerOf, is_still_admitted
 from service.api.schemas import JobPage, JobSchema
 from service.api.submission import check_room
-from service.errors import NotAcceptable, ResultAbsent, ResultsNotReady
+from service.errors import NotAcceptable, ResultAbsent, ResultsNotReady, TooManyRequests
 from service.jobs.job import Job
 from service.jobs.states import Stage, State
 from service.storage.layout import ARCHIVE, DOSE, PLAN, REPORT_CSV, REPORT_HTML, REPORT_JSON, REPORT_PDF, job_key
 
 log = logging.getLogger(__name__)
 
+MOST_STREAMS = 500
+"""Open streams of events of one caller in one process; each asks the job database again and again."""
 EVENT_POLL_S = 0.5
 RECONNECT_MS = 2000
 """Time after which a listener that lost its connection is asked to come back."""
@@ -73,7 +76,11 @@ async def get_job(job_id: JobId, parts: PartsOf) -> Response:
     responses={204: {"description": "The job has ended and `Last-Event-ID` was its last event."}},
 )
 async def follow_job(
-    job_id: JobId, request: Request, parts: PartsOf, last_event_id: Annotated[str | None, Header(max_length=9)] = None
+    job_id: JobId,
+    request: Request,
+    parts: PartsOf,
+    caller: CallerOf,
+    last_event_id: Annotated[str | None, Header(max_length=9)] = None,
 ) -> Response:
     """Send the job as a server-sent event after each of its changes, until its end.
 
@@ -85,7 +92,10 @@ async def follow_job(
     if not first and (await run_in_threadpool(parts.jobs.get, job_id)).state.is_final:
         # Tells an EventSource not to connect again
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    events = _events(parts, job_id, request, seen or 0, first)
+    streams: Counter[str] = request.app.state.streams
+    if streams[caller.name] >= MOST_STREAMS:
+        raise TooManyRequests(f"{MOST_STREAMS} streams of events are open already")
+    events = _counted(streams, caller.name, _events(parts, job_id, request, seen or 0, first))
     return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
@@ -216,6 +226,15 @@ def _no_results(job: Job) -> DiffDPError:
 
 def _retry_after_s(job: Job) -> int:
     return 1 if job.state is not State.QUEUED else 2
+
+
+async def _counted(streams: Counter[str], caller: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    streams[caller] += 1
+    try:
+        async for event in events:
+            yield event
+    finally:
+        streams[caller] -= 1
 
 
 async def _events(parts: Parts, job_id: str, request: Request, seen: int, first: list[Job]) -> AsyncIterator[str]:

@@ -433,6 +433,28 @@ def test_an_event_s_number_that_no_job_can_have_is_refused(client: TestClient) -
     problem(answer, 422, "parameters-invalid")
 
 
+def test_a_caller_may_open_so_many_streams_of_events(client: TestClient, jobs: JobRepository, monkeypatch) -> None:
+    monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.02)
+    monkeypatch.setattr("service.api.job_routes.MOST_STREAMS", 1)
+    job = post(client)
+    streams = client.app.state.streams
+
+    async def follow() -> tuple[httpx.Response, httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as other:
+            first = asyncio.create_task(other.get(job["links"]["events"]))
+            while not streams.total():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            second = await other.get(job["links"]["events"])
+            jobs.request_cancel(job["id"])
+            return await first, second
+
+    first, second = asyncio.run(follow())
+    assert "cancelled" in first.text
+    problem(second, 429, "rate-limited")
+    assert streams.total() == 0
+
+
 def test_events_end_when_the_job_is_deleted(client, jobs: JobRepository, monkeypatch) -> None:
     monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.02)
     links = post(client)["links"]
