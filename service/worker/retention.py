@@ -49,6 +49,7 @@ class Retention:
     def _retire(self, job_id: str, why: str) -> None:
         tenant = self._jobs.retire(job_id)
         if tenant is not None:
-            self._storage.delete(job_key(job_id))
+            # First: where storage fails, a sweep deletes later, and does not know whose job it was
             self._audit.record(Act("service", "retire_job", tenant, job_id))
+            self._storage.delete(job_key(job_id))
             log.info("deleted: %s", why, extra={"job": job_id})

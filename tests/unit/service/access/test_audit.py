@@ -10,7 +10,6 @@ from sqlalchemy.exc import OperationalError
 from service.access.audit import Act, AuditLog
 from service.access.caller import Scope
 from service.errors import AuditBroken
-from service.jobs.repository import JobRepository
 from service.worker.retention import Retention
 from tests.problems import problem
 
@@ -70,10 +69,18 @@ def test_what_cannot_be_recorded_is_not_answered(make_caller, monkeypatch, finis
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_deletions_by_age_are_recorded(jobs: JobRepository, storage, audit: AuditLog, add_job, clock, acts) -> None:
+def test_deletions_by_age_are_recorded_though_storage_is_away(
+    jobs, storage, audit, add_job, clock, acts, monkeypatch
+) -> None:
     job_id = jobs.request_cancel(add_job().id).id
     clock.advance(86_401)
-    Retention(jobs, storage, audit, days=1, min_free_bytes=0).look()
+
+    def fail(_key: str) -> None:
+        raise OSError("away")
+
+    monkeypatch.setattr(storage, "delete", fail)
+    with pytest.raises(OSError, match="away"):
+        Retention(jobs, storage, audit, days=1, min_free_bytes=0).look()
     assert acts() == [("default", "service", "retire_job", job_id, None)]
 
 
