@@ -22,6 +22,7 @@ from celery.signals import worker_process_init, worker_ready, worker_shutting_do
 from service.jobs.states import Stage
 from service.worker.celery_app import task_name
 from service.worker.lifecycle import StageRunner
+from service.worker.requests import FreeingRequest
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _add_task(app: Celery, stage: Stage, runner: _Once) -> None:
             # Celery would log its message, which may quote values
             log.exception("a stage ended without an answer, its lease will run out")
 
-    app.task(work, name=task_name(stage))
+    app.task(work, name=task_name(stage), Request=FreeingRequest)
 
 
 def follow_parent() -> None:
