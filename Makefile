@@ -6,7 +6,7 @@
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
 #                  best weights by those of folder/select, scored on those of folder/val;
 #                  MINUTES=12 trains each for so long instead of an hour
-# make reverse-process CASES=folder   scores that comparison's DiffDP by the paper's 1000 steps and by few; slow without a GPU
+# make reverse-process CASES=folder   scores a DiffDP by the paper's 1000 steps and by few; more than an hour without a GPU
 # make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
 # make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
 #                  CHAOS="--jobs 10 --kills 4 --embedded-jobs 5 --embedded-kills 2" makes it short
@@ -78,12 +78,15 @@ comparison: setup
 	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
 	    -o docs/results/comparison --device $(DEVICE)
 
-# The paper's 1000 steps against few, and single samples against means, of the same network; every eighth patient
-REVERSE := ancestral-1000@ancestral:1000:1 ddim-5@ddim:5:1 ddim-10@ddim:10:1 ddim-20@ddim:20:1 ddim-50@ddim:50:1 \
-    ddim-10-mean-of-2@ddim:10:2 ddim-10-mean-of-4@ddim:10:4 ddim-10-mean-of-8@ddim:10:8
+# The paper's 1000 steps against few, and single samples against means, of the same network; on the four of OpenKBP's
+# validation patients with the fewest slices, since one takes a quarter of an hour
+REVERSE := coarse@coarse ancestral-1000@ancestral:1000:1 ddim-5@ddim:5:1 ddim-10@ddim:10:1 ddim-20@ddim:20:1 \
+    ddim-50@ddim:50:1 ddim-10-mean-of-2@ddim:10:2 ddim-10-mean-of-4@ddim:10:4 ddim-10-mean-of-8@ddim:10:8
+REVERSED ?= hn-openkbp
+FEW ?= pt_209 pt_213 pt_219 pt_221
 
 reverse-process: setup
-	$(BIN)/diffdp evaluate $(CASES)/val $(subst @,=$(COMPARISON)/diffdp@,$(REVERSE)) --every 8 \
+	$(BIN)/diffdp evaluate $(CASES)/val default=$(REVERSED) $(subst @,=$(REVERSED)@,$(REVERSE)) $(addprefix --only ,$(FEW)) \
 	    -o docs/results/reverse-process --device $(DEVICE)
 
 # rt-utils would bring a package named tests and a backport of dataclasses into the environment, so it gets a folder

@@ -7,17 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.conditioning.site import Site
 
-Sampler = Literal["ancestral", "ddim", "coarse-ddim", "coarse", "regression"]
-"""``ancestral``: Eq. 8 from pure noise, all T steps. ``ddim``: DDIM from pure noise. ``coarse-ddim``: DDIM from the
-encoder's coarse dose, noised to a middle step. ``coarse``: the encoder's own regression, no diffusion. ``regression``:
-the output of a network that is no diffusion model."""
+Sampler = Literal["ancestral", "ddim", "dpm-solver", "coarse-ddim", "coarse", "regression"]
+"""``ancestral``: Eq. 8 from pure noise, all T steps. ``ddim``: DDIM from pure noise. ``dpm-solver``: DPM-Solver++(2M)
+from pure noise. ``coarse-ddim``: DDIM from the encoder's coarse dose, noised to a middle step. ``coarse``: the
+encoder's own regression, no diffusion. ``regression``: the output of a network that is no diffusion model."""
 
-NetworkKind = Literal["diffdp", "baseline", "unet", "gan", "deeplabv3plus", "c3d", "prunet"]
-"""The paper's systems (its Tables 1 and 2); `model.networks` holds them."""
+NetworkKind = Literal["diffdp", "diffdp-residual", "baseline", "unet", "gan", "deeplabv3plus", "c3d", "prunet"]
+"""The paper's systems (its Tables 1 and 2), and DiffDP that diffuses what its coarse dose leaves; `model.networks`
+holds them."""
 
 SAMPLERS_OF: Mapping[NetworkKind, tuple[Sampler, ...]] = {
-    "diffdp": ("ancestral", "ddim", "coarse-ddim", "coarse"),
-    "baseline": ("ancestral", "ddim"),
+    "diffdp": ("ancestral", "ddim", "dpm-solver", "coarse-ddim", "coarse"),
+    "diffdp-residual": ("ancestral", "ddim", "dpm-solver", "coarse"),
+    "baseline": ("ancestral", "ddim", "dpm-solver"),
     "unet": ("regression",),
     "gan": ("regression",),
     "deeplabv3plus": ("regression",),
@@ -25,6 +27,9 @@ SAMPLERS_OF: Mapping[NetworkKind, tuple[Sampler, ...]] = {
     "prunet": ("regression",),
 }
 """What each kind of network can do."""
+
+SHORT_CUTS: tuple[Sampler, ...] = ("ddim", "dpm-solver", "coarse-ddim")
+"""Samplers that can leave steps out."""
 
 WITHOUT_CHANCE: tuple[Sampler, ...] = ("coarse", "regression")
 """Samplers that draw nothing: all their samples are the same, so one is enough."""

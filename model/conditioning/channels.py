@@ -109,14 +109,14 @@ def _beam_planes(
     relative = prescribed / case.prescription.highest_gy
     lowest = {level.name: level.relative_dose for level in site.target_levels}
     sums = {c: np.zeros(density.shape, np.float32) for c in channels}
-    regions = {"": framing.images(case.grid.to_canonical(prescribed > 0))}
+    sectors = [channel for channel in channels if channel.kind == "open-field-sector"]
+    regions = {"": framing.images(case.grid.to_canonical(prescribed > 0))} if sectors else {}
     for channel in channels:
         if channel.kind == "open-fields":
             above = [
                 d for d in np.unique(relative) if d and lowest[site.level_of(float(d)).name] >= lowest[channel.name]
             ]
             regions[channel.name] = framing.images(case.grid.to_canonical(np.isin(relative, above)))
-    sectors = [channel for channel in channels if channel.kind == "open-field-sector"]
     beams_in = dict.fromkeys(sectors, 0)
     for field, doses in zip(fields, open_fields(density, list(regions.values()), framing, fields), strict=True):
         by_region = dict(zip(regions, doses, strict=True))

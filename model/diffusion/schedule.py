@@ -37,7 +37,17 @@ class NoiseSchedule:
 
 def add_noise(clean: Tensor, noise: Tensor, gamma: Tensor | float) -> Tensor:
     """Return y_t = √γ y_0 + √(1 − γ) ε (Eq. 4); γ is a number or (B,) for a batch (B, …)."""
-    intensity = torch.as_tensor(gamma, dtype=clean.dtype, device=clean.device)
-    if intensity.ndim:
-        intensity = intensity.reshape(-1, *[1] * (clean.ndim - 1))
+    intensity = _like(gamma, clean)
     return intensity.sqrt() * clean + (1 - intensity).sqrt() * noise
+
+
+def velocity(clean: Tensor, noise: Tensor, gamma: Tensor | float) -> Tensor:
+    """Return v = √γ ε − √(1 − γ) y_0 (2202.00512, appendix D); γ as in `add_noise`."""
+    intensity = _like(gamma, clean)
+    return intensity.sqrt() * noise - (1 - intensity).sqrt() * clean
+
+
+def _like(gamma: Tensor | float, images: Tensor) -> Tensor:
+    """Shape γ so that it multiplies images (B, …)."""
+    intensity = torch.as_tensor(gamma, dtype=images.dtype, device=images.device)
+    return intensity.reshape(-1, *[1] * (images.ndim - 1)) if intensity.ndim else intensity

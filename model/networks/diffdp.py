@@ -11,6 +11,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -142,11 +143,17 @@ class NoiseUNet(nn.Module, ABC):
 
 
 class NoisePredictor(NoiseUNet):
-    """f: the noise ε in y_t, from y_t, the structure features x_e and the noise intensity γ_t."""
+    """f: the noise ε in y_t, from y_t, the structure features x_e and the noise intensity γ_t.
 
-    def __init__(self, architecture: Architecture) -> None:
+    Parameters
+    ----------
+    inputs
+        Images that the stem gets: y_t, and what a subclass of `DiffDP` shows beside it.
+    """
+
+    def __init__(self, architecture: Architecture, inputs: int = 1) -> None:
         widths = architecture.widths
-        super().__init__(1, architecture, attended=(*widths, widths[-1])[ADDED_LEVELS:])
+        super().__init__(inputs, architecture, attended=(*widths, widths[-1])[ADDED_LEVELS:])
 
     def enter(self, structure: Features, noisy: Tensor) -> Tensor:
         """Apply the stem to y_t and add the structure's."""
@@ -162,13 +169,16 @@ class NoisePredictor(NoiseUNet):
 class DiffDP(DiffusionNetwork):
     """The three parts under one roof, so that they are saved, loaded and averaged together."""
 
+    inputs: ClassVar[int] = 1
+    """Images that the noise predictor's stem gets."""
+
     def __init__(self, channels: int, architecture: Architecture) -> None:
         super().__init__(channels, architecture)
         if len(architecture.widths) != LEVELS:
             raise ValueError(f"DiffDP has {LEVELS} widths, got {architecture.widths}")
         self.encoder = StructureEncoder(channels, architecture)
         self.coarse = CoarseDecoder(architecture)
-        self.predictor = NoisePredictor(architecture)
+        self.predictor = NoisePredictor(architecture, self.inputs)
 
     def encode(self, images: Tensor) -> Features:
         """Map structure images x (B, channels, H, W) to x_e = g(x)."""

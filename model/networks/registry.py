@@ -8,6 +8,7 @@ from model.networks.system import DoseNetwork
 
 _CLASSES: dict[NetworkKind, tuple[str, str]] = {
     "diffdp": ("model.networks.diffdp", "DiffDP"),
+    "diffdp-residual": ("model.networks.residual", "DiffDPResidual"),
     "baseline": ("model.networks.baseline", "Baseline"),
     "unet": ("model.networks.unet", "UNet"),
     "gan": ("model.networks.gan", "Gan"),

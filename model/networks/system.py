@@ -59,7 +59,7 @@ class RegressionNetwork(DoseNetwork):
 
 
 class DiffusionNetwork(DoseNetwork):
-    """A network that predicts the noise in a noisy dose."""
+    """A network that predicts the noise in a noisy dose, or in what stands for one."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
@@ -72,6 +72,14 @@ class DiffusionNetwork(DoseNetwork):
     def coarse_dose(self, features: Features) -> Tensor | None:  # noqa: ARG002 - for those that have one
         """Return a dose (B, 1, H, W) that the features alone tell, None if the network has no head for it."""
         return None
+
+    def diffused(self, features: Features, dose: Tensor) -> Tensor:  # noqa: ARG002 - for those that diffuse something else
+        """Return y_0 (B, 1, H, W), what noise is added to: here the dose itself."""
+        return dose
+
+    def dose(self, features: Features, clean: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the dose (B, 1, H, W) that y_0 stands for, the inverse of `diffused`."""
+        return clean
 
 
 def in_float32(head: nn.Module, images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from model.checkpoint.manifest import WITHOUT_CHANCE, Manifest, Sampler, Sampler
 from model.checkpoint.store import Checkpoint
 from model.conditioning.channels import Conditioning, condition, dose_from_network
 from model.conditioning.windows import Window, batches_of, windows_of
-from model.diffusion.reverse import ancestral, ddim
+from model.diffusion.reverse import ancestral, ddim, dpm_solver
 from model.diffusion.schedule import NoiseSchedule, add_noise
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
 from model.networks.registry import build
@@ -288,7 +288,7 @@ class Predictor:
         x = self._windowed([image[(..., *w.index)] for image, w in zip(structures, windows, strict=True)])
         outline = [conditioning.external[(k, *w.index)] for k, w in zip(slices, windows, strict=True)]
         outside = self._windowed(outline)[:, None] == 0
-        # No head learnt anything outside the patient, and the noise predictor learnt that there is no dose
+        # No head learnt anything outside the patient
         if isinstance(self.network, RegressionNetwork):
             dose = self._regress(self.network, x).masked_fill(outside, self._nothing)
             yield from (iter([dose]) for _ in range(options.samples))
@@ -301,7 +301,7 @@ class Predictor:
             coarse = coarse.masked_fill(outside, self._nothing)
         for sample in range(options.samples):
             generators = [_generator(options.seed, sample, int(k)) for k in slices]
-            yield self._reverse(self.network, features, coarse, options, generators, tuple(outside.shape[1:]))
+            yield self._reverse(self.network, features, coarse, options, generators, outside)
 
     def _windowed(self, images: list[NDArray[np.float32]]) -> Tensor:
         return torch.from_numpy(np.stack(images)).to(self.device)
@@ -329,26 +329,31 @@ class Predictor:
         coarse: Tensor | None,
         options: SamplingOptions,
         generators: list[torch.Generator],
-        shape: tuple[int, ...],
+        outside: Tensor,
     ) -> Iterator[Tensor]:
         def draw() -> Tensor:
-            return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
+            noise = [torch.randn(outside.shape[1:], generator=generator) for generator in generators]
+            return torch.stack(noise).to(self.device)
 
         def predict_noise(noisy: Tensor, gamma: float) -> Tensor:
             intensity = torch.full((len(noisy),), gamma, device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
                 return network.predict_noise(features, noisy, intensity)
 
-        if options.sampler == "ancestral":
-            return ancestral(draw(), predict_noise, draw, self.schedule)
-        if options.sampler == "ddim":
-            return ddim(draw(), predict_noise, self.schedule, options.steps)
-        assert coarse is not None  # noqa: S101 - the manifest knows which networks have a coarse head
         if options.sampler == "coarse":
+            assert coarse is not None  # noqa: S101 - the manifest knows which networks have a coarse head
             return iter([coarse])
-        start = self.manifest.defaults.start_step
-        noisy = add_noise(coarse, draw(), float(self.schedule.gamma[start]))
-        return ddim(noisy, predict_noise, self.schedule, options.steps, start)
+        if options.sampler == "coarse-ddim":
+            assert coarse is not None  # noqa: S101
+            start = self.manifest.defaults.start_step
+            noisy = add_noise(coarse, draw(), float(self.schedule.gamma[start]))
+            return ddim(noisy, predict_noise, self.schedule, options.steps, start)
+        if options.sampler == "ancestral":
+            images = ancestral(draw(), predict_noise, draw, self.schedule)
+        else:
+            few_steps = {"ddim": ddim, "dpm-solver": dpm_solver}[options.sampler]
+            images = few_steps(draw(), predict_noise, self.schedule, options.steps)
+        return (network.dose(features, image).masked_fill(outside, self._nothing) for image in images)
 
     def _to_case(self, case: Case, conditioning: Conditioning, images: NDArray[np.float32]) -> NDArray[np.float32]:
         volume = conditioning.framing.to_case(images)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.diffusion.schedule import NoiseSchedule, add_noise
-from model.networks.system import DiffusionNetwork, DoseNetwork, RegressionNetwork
+from model.diffusion.schedule import NoiseSchedule, add_noise, velocity
+from model.networks.residual import DiffDPResidual
+from model.networks.system import DiffusionNetwork, DoseNetwork, Features, RegressionNetwork
 from model.training.recipe import Stage, TrainingOptions
 from model.training.slices import Batch
 
@@ -65,10 +66,13 @@ class DiffusionObjective(Objective):
             losses["coarse"] = self.options.coarse_weight * self._coarse_loss(features, batch)
         gamma = self.draw_gamma(len(batch.y), generator).to(batch.y.device)
         noise = torch.randn(batch.y.shape, generator=generator).to(batch.y.device)
-        noisy = add_noise(batch.y, noise, gamma)
-        error = self._diffusion.predict_noise(features, noisy, gamma).float() - noise
-        losses["noise"] = error.abs().mean() if self.options.loss == "l1" else error.square().mean()
+        name, error = self._denoising_error(features, batch, noise, gamma)
+        losses[name] = error.abs().mean() if self.options.loss == "l1" else error.square().mean()
         return losses
+
+    def _denoising_error(self, features: Features, batch: Batch, noise: Tensor, gamma: Tensor) -> tuple[str, Tensor]:
+        noisy = add_noise(batch.y, noise, gamma)
+        return "noise", self._diffusion.predict_noise(features, noisy, gamma).float() - noise
 
     def _coarse_loss(self, features: tuple[Tensor, ...], batch: Batch) -> Tensor:
         coarse = self._diffusion.coarse_dose(features)
@@ -82,6 +86,20 @@ class DiffusionObjective(Objective):
         t = 1 + (torch.rand(count, generator=generator) * last).long().clamp(max=self.schedule.steps - 1)
         low, high = self.schedule.gamma[t], self.schedule.gamma[t - 1]
         return (low + (high - low) * torch.rand(count, generator=generator)).float()
+
+
+class ResidualObjective(DiffusionObjective):
+    """The same for a network that diffuses what its coarse dose leaves: the velocity's error in place of Eq. 9's."""
+
+    def __init__(self, network: DiffDPResidual, options: TrainingOptions, schedule: NoiseSchedule) -> None:
+        super().__init__(network, options, schedule)
+        self._residual = network
+
+    def _denoising_error(self, features: Features, batch: Batch, noise: Tensor, gamma: Tensor) -> tuple[str, Tensor]:
+        # Outside the patient the coarse dose is of no use, and nothing is left to diffuse
+        clean = self._residual.diffused(features, batch.y) * batch.inside
+        found = self._residual.predict_velocity(features, add_noise(clean, noise, gamma), gamma)
+        return "velocity", found.float() - velocity(clean, noise, gamma)
 
 
 class RegressionObjective(Objective):
@@ -160,6 +178,8 @@ def _verdict(logits: Tensor, *, real: bool) -> Tensor:
 
 def objective_of(network: DoseNetwork, options: TrainingOptions, schedule: NoiseSchedule) -> Objective:
     """Return the objective of a network's kind."""
+    if isinstance(network, DiffDPResidual):
+        return ResidualObjective(network, options, schedule)
     if isinstance(network, DiffusionNetwork):
         return DiffusionObjective(network, options, schedule)
     assert isinstance(network, RegressionNetwork)  # noqa: S101 - there is no third kind

@@ -18,6 +18,7 @@ Stage = Literal["pretrain", "diffusion", "regression", "adversarial"]
 
 STAGES_OF: Mapping[NetworkKind, tuple[Stage, ...]] = {
     "diffdp": ("pretrain", "diffusion"),
+    "diffdp-residual": ("pretrain", "diffusion"),
     "baseline": ("diffusion",),
     "unet": ("regression",),
     "gan": ("adversarial",),
@@ -75,7 +76,7 @@ class TrainingOptions(_Frozen):
     decay
         ``cosine``: falls to a twentieth over the stage. ``step``: halves after four fifths of the stage (the paper).
     loss
-        Norm of Eq. 9.
+        Norm of Eq. 9, or of the error of the velocity. Samples of the right spread take ``l2``.
     coarse_weight
         Weight of the coarse head's L1 in the stage ``diffusion`` (the paper: 0).
     early_share, early_step

@@ -25,6 +25,9 @@ from model.training.recipe import Recipe, Stage
 from model.training.slices import SliceSampler, load_training_cases, memory_gib
 from model.training.train import Report, Trainer, Validation
 
+LENDING = ("diffdp", "diffdp-residual")
+"""A kind of network whose encoder and coarse head the other can begin with."""
+
 
 def train(
     recipe: Recipe,
@@ -47,7 +50,8 @@ def train(
     report
         Is told what happens.
     start
-        Whose weights to begin with; its channels and sizes must be the recipe's.
+        Whose weights to begin with; its channels and sizes must be the recipe's. A network that diffuses residuals may
+        take g and the coarse head from one that does not.
     workers
         Processes that read cases, by default as many as there are processors and cases.
 
@@ -67,7 +71,12 @@ def train(
     files = case_files(training)
     workers = workers or min(len(files), os.cpu_count() or 1)
     cases = load_training_cases(
-        files, recipe.conditioner, chosen, workers, lambda done, total: report(f"reading cases {done}/{total}")
+        files,
+        recipe.conditioner,
+        options.crop,
+        chosen,
+        workers,
+        lambda done, total: report(f"reading cases {done}/{total}"),
     )
     report(f"{len(cases)} training cases take {memory_gib(cases):.1f} GiB on {chosen}")
     channels = recipe.conditioner.channels
@@ -116,10 +125,18 @@ def train_checkpoint(
 
 
 def _network_of(start: Checkpoint, recipe: Recipe) -> DoseNetwork:
-    manifest = start.manifest
-    if manifest.architecture != recipe.network or manifest.channels != recipe.conditioner.channels:
+    manifest, wanted = start.manifest, recipe.network
+    same_sizes = manifest.architecture.model_copy(update={"kind": wanted.kind}) == wanted
+    kinds = (manifest.architecture.kind, wanted.kind)
+    if manifest.channels != recipe.conditioner.channels or not same_sizes or (len({*kinds}) > 1 and kinds != LENDING):
         raise CheckpointError(f"{manifest.name} has other channels or sizes than the recipe; it is no start for it")
-    return Predictor.load(start, "cpu").network
+    theirs = Predictor.load(start, "cpu").network
+    if kinds != LENDING:
+        return theirs
+    network = build(theirs.channels, wanted)
+    for part in ("encoder", "coarse"):
+        network.get_submodule(part).load_state_dict(theirs.get_submodule(part).state_dict())
+    return network
 
 
 def _sha256(start: Checkpoint | None) -> str | None:

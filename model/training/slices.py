@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
 from model.conditioning.channels import condition, dose_to_network, in_plane
 from model.conditioning.site import Site
 from model.training.case_file import load_case
+
+AIR = 16
+"""Pixels of air that are kept on each side of a patient: what lies further away teaches nothing and takes memory."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,14 @@ class Conditioner:
     channels: tuple[Channel, ...]
     normalisation: Normalisation
 
-    def condition_file(self, path: Path) -> dict[str, NDArray[np.generic]]:
-        """Read a case file and compute its images: the arrays of a `TrainingCase`."""
+    def condition_file(self, path: Path, least: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
+        """Read a case file and compute its images around the patient: the arrays of a `TrainingCase`.
+
+        Parameters
+        ----------
+        least
+            Rows and columns that are kept whatever the patient's size.
+        """
         case = load_case(path)
         conditioning = condition(case, self.site, self.grid, self.channels, self.normalisation)
         assert case.dose_gy is not None  # noqa: S101 - load_case always gives a dose
@@ -70,10 +80,11 @@ class Conditioner:
         y = dose_to_network(dose, case.prescription.highest_gy, self.normalisation)
         order = list(conditioning.planes)
         spacing_mm = conditioning.framing.slice_spacing_mm
+        part = _around(inside, least)
         return {
-            "planes": np.stack([conditioning.planes[plane].astype(np.float16) for plane in order]),
-            "y": y.astype(np.float16),
-            "inside": inside,
+            "planes": np.stack([conditioning.planes[plane][part].astype(np.float16) for plane in order]),
+            "y": y[part].astype(np.float16),
+            "inside": inside[part],
             "plane_of": np.array([order.index(in_plane(c)) for c in self.channels]),
             "step_of": np.array([round(c.offset_mm / spacing_mm) for c in self.channels]),
         }
@@ -94,22 +105,37 @@ class Batch:
 def load_training_cases(
     files: Sequence[Path],
     conditioner: Conditioner,
+    crop: tuple[int, int],
     device: torch.device,
     workers: int,
     progress: Callable[[int, int], None],
 ) -> list[TrainingCase]:
-    """Read and condition case files, `workers` processes at a time, in the order given."""
+    """Read and condition case files, `workers` processes at a time, in the order given; all of them hold such crops."""
     cases: list[TrainingCase] = []
+    condition_file = partial(conditioner.condition_file, least=crop)
     with ExitStack() as stack:
-        conditioned: Iterable[dict[str, NDArray[np.generic]]] = map(conditioner.condition_file, files)
+        conditioned: Iterable[dict[str, NDArray[np.generic]]] = map(condition_file, files)
         if workers > 1:
             # Not forked: CUDA may have been touched. Threads would wait for each other, most of the work being numpy's.
             pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
-            conditioned = pool.map(conditioner.condition_file, files)
+            conditioned = pool.map(condition_file, files)
         for arrays in conditioned:
             cases.append(TrainingCase(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}))
             progress(len(cases), len(files))
     return cases
+
+
+def _around(inside: NDArray[np.bool_], least: tuple[int, int]) -> tuple[slice, slice, slice]:
+    """Slices, rows and columns with the patient and `AIR` about him, of which a crop may show more or less."""
+    part = [slice(None)]
+    for axis, others in ((1, (0, 2)), (2, (0, 1))):
+        length = inside.shape[axis]
+        occupied = np.flatnonzero(inside.any(axis=others))
+        first, last = (occupied[0], occupied[-1]) if len(occupied) else (length // 2,) * 2
+        size = min(max(int(last - first) + 1 + 2 * AIR, least[axis - 1]), length)
+        start = min(max(int(first + last + 1 - size) // 2, 0), length - size)
+        part.append(slice(start, start + size))
+    return tuple(part)  # type: ignore[return-value]
 
 
 def flipped_channels(channels: Sequence[Channel]) -> list[int]:
@@ -167,7 +193,7 @@ class SliceSampler:
         depth: int | None = None,
         ct_blank_share: float = 0.0,
     ) -> None:
-        rows, columns = cases[0].y.shape[1:]
+        rows, columns = (min(case.y.shape[axis] for case in cases) for axis in (1, 2))
         if crop[0] > rows or crop[1] > columns:
             raise ValueError(f"crops of {crop[0]} × {crop[1]} do not fit into images of {rows} × {columns}")
         self._cases, self._crop, self._seed, self._depth = cases, crop, seed, depth

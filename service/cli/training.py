@@ -74,6 +74,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Folder that receives tables (Markdown, CSV) and figures.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Take every N-th case only.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Take this case only; may be said several times.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[DeviceName, typer.Option()] = DeviceName.AUTO,
     *,
@@ -97,7 +98,11 @@ def evaluate(
     main = compared[0]
     if len({system.label for system in compared}) < len(compared):
         raise typer.BadParameter("two systems have the same label")
-    files = case_files(data)[::every]
+    files = case_files(data)
+    missing = set(only or ()) - {file.stem for file in files}
+    if missing:
+        raise typer.BadParameter(f"there is no case {', '.join(sorted(missing))} in {data}")
+    files = [file for file in files if not only or file.stem in only][::every]
     with tqdm(total=len(files) * len(compared), unit="patient") as bar:
 
         def done(label: str) -> None:
@@ -118,8 +123,9 @@ def evaluate(
     targets = sorted(case.prescription.dose_gy, key=case.prescription.dose_gy.__getitem__, reverse=True)
     organs = [s.name for s in case.structures.values() if s.kind == "oar" and s.mask.any()]
     dvh_curves(case, doses, [targets[0], *organs[:5]]).savefig(output / "dvh.png")
+    chosen = "".join(f" --only {name}" for name in only or ())
     (output / "commands.txt").write_text(
-        f"diffdp evaluate {data} {' '.join(systems)} --every {every} --seed {seed}\n", encoding="utf-8"
+        f"diffdp evaluate {data} {' '.join(systems)}{chosen} --every {every} --seed {seed}\n", encoding="utf-8"
     )
     typer.echo(f"tables and figures in {output}")
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.checkpoint.manifest import WITHOUT_CHANCE
+from model.checkpoint.manifest import SHORT_CUTS, WITHOUT_CHANCE
 from model.conditioning.prescription import resolve_prescription
 from model.conditioning.site import StructureMatch, match_structures
 from model.dicom.study import StructureChoice, Study, check_choice, check_not_empty, read_study
@@ -86,12 +86,11 @@ def choose_sampling(model: KnownModel, parameters: Parameters) -> Sampling:
     if sampler not in model.samplers:
         can = ", ".join(model.samplers)
         raise ParametersError(f"the model cannot sample by {sampler}, only by {can}", code="sampler-unknown")
-    available = {"ancestral": model.schedule_steps, "ddim": model.schedule_steps, "coarse-ddim": defaults.start_step}
-    most = available.get(sampler, 1)
+    from_noise = 1 if sampler in WITHOUT_CHANCE else model.schedule_steps
+    most = defaults.start_step if sampler == "coarse-ddim" else from_noise
     if parameters.steps is not None and parameters.steps > most:
         raise ParametersError(f"the sampler {sampler} has at most {most} steps", code="steps-too-many")
-    # Only the short-cut samplers can leave steps out
-    steps = (parameters.steps or min(defaults.steps, most)) if sampler in {"ddim", "coarse-ddim"} else most
+    steps = (parameters.steps or min(defaults.steps, most)) if sampler in SHORT_CUTS else most
     samples = parameters.samples or (1 if sampler in WITHOUT_CHANCE else defaults.samples)
     if samples > 1 and sampler in WITHOUT_CHANCE:
         raise ParametersError(

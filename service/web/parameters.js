@@ -4,10 +4,11 @@ import { h } from "./dom.js";
 import { SAMPLERS } from "./words.js";
 
 const SAMPLERS_OF = {
-  diffdp: ["coarse-ddim", "ddim", "ancestral", "coarse"],
-  baseline: ["ddim", "ancestral"],
+  diffdp: ["coarse-ddim", "ddim", "dpm-solver", "ancestral", "coarse"],
+  "diffdp-residual": ["ddim", "dpm-solver", "ancestral", "coarse"],
+  baseline: ["ddim", "dpm-solver", "ancestral"],
 };
-const MANY_STEPS = new Set(["ddim", "coarse-ddim"]);
+const MANY_STEPS = new Set(["ddim", "dpm-solver", "coarse-ddim"]);
 
 function field(label, control, hint) {
   const id = `parameter-${control.name}`;

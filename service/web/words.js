@@ -15,6 +15,7 @@ export const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 export const SAMPLERS = {
   "coarse-ddim": "Refined coarse dose",
   ddim: "From noise (DDIM)",
+  "dpm-solver": "From noise (DPM-Solver++)",
   ancestral: "Full diffusion, slow",
   coarse: "Coarse dose only",
   regression: "Regression",

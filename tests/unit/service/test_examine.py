@@ -188,6 +188,7 @@ def test_options_of_the_command_line_are_the_parameters_of_a_job() -> None:
         ({}, ("coarse-ddim", 2)),
         ({"steps": 9}, ("coarse-ddim", 9)),
         ({"sampler": "ddim"}, ("ddim", 2)),
+        ({"sampler": "dpm-solver", "steps": 1000}, ("dpm-solver", 1000)),
         ({"sampler": "ancestral"}, ("ancestral", 1000)),
         ({"sampler": "ancestral", "steps": 10}, ("ancestral", 1000)),
         ({"sampler": "coarse"}, ("coarse", 1)),

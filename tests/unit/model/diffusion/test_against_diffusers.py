@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.diffusion.reverse import ancestral, ddim
-from model.diffusion.schedule import NoiseSchedule, add_noise
+from model.diffusion.reverse import ancestral, ddim, dpm_solver
+from model.diffusion.schedule import NoiseSchedule, add_noise, velocity
 
 schedulers = pytest.importorskip("diffusers.schedulers")
 
@@ -19,7 +19,6 @@ def theirs(kind: str, schedule: NoiseSchedule, **options: object):
     return getattr(schedulers, kind)(
         num_train_timesteps=schedule.steps,
         trained_betas=(1 - schedule.alpha[1:]).numpy(),
-        clip_sample=False,
         prediction_type="epsilon",
         **options,
     )
@@ -28,7 +27,7 @@ def theirs(kind: str, schedule: NoiseSchedule, **options: object):
 @pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 50, 1000])
 def test_ddim_is_theirs_with_trailing_steps(steps):
     schedule = NoiseSchedule()
-    scheduler = theirs("DDIMScheduler", schedule, timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler = theirs("DDIMScheduler", schedule, clip_sample=False, timestep_spacing="trailing", set_alpha_to_one=True)
     scheduler.set_timesteps(steps)
     image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (*_, found) = ddim(image, predict, schedule, steps)
@@ -39,9 +38,39 @@ def test_ddim_is_theirs_with_trailing_steps(steps):
     torch.testing.assert_close(found, image, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 50])
+def test_dpm_solver_is_theirs_with_trailing_steps(steps):
+    schedule = NoiseSchedule()
+    scheduler = theirs(
+        "DPMSolverMultistepScheduler",
+        schedule,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        timestep_spacing="trailing",
+        final_sigmas_type="zero",
+        euler_at_final=True,
+    )
+    scheduler.set_timesteps(steps)
+    image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (*_, found) = dpm_solver(image, predict, schedule, steps)
+    for t in scheduler.timesteps:
+        gamma = float(schedule.gamma[int(t) + 1])
+        image = scheduler.step(predict(image, gamma), t, image).prev_sample
+    torch.testing.assert_close(found, image, rtol=2e-4, atol=2e-4)
+
+
+def test_the_velocity_is_theirs():
+    schedule = NoiseSchedule()
+    clean, noise = torch.randn(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    t = torch.tensor([1, 250, 999, 1000])
+    expected = theirs("DDPMScheduler", schedule).get_velocity(clean, noise, t - 1)
+    torch.testing.assert_close(velocity(clean, noise, schedule.gamma[t].float()), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_ancestral_process_is_theirs_with_the_large_variance():
     schedule = NoiseSchedule(steps=50, first=1e-3, last=0.2)
-    scheduler = theirs("DDPMScheduler", schedule, variance_type="fixed_large")
+    scheduler = theirs("DDPMScheduler", schedule, clip_sample=False, variance_type="fixed_large")
     image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ours, its = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
 

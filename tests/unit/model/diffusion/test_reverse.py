@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.diffusion.reverse import ancestral, ddim
+from model.diffusion.reverse import ancestral, ddim, dpm_solver
 from model.diffusion.schedule import NoiseSchedule, add_noise
 
 SCHEDULE = NoiseSchedule()
@@ -87,9 +87,10 @@ def test_ancestral_from_a_middle_step_continues_the_forward_process():
 
 @pytest.mark.parametrize("dose", [-1.0, 0.3, 3.7])
 @pytest.mark.parametrize("steps", [1, 4, 50])
-def test_ddim_returns_a_dose_that_is_certain_and_clamps_nothing(dose, steps):
+@pytest.mark.parametrize("few_steps", [ddim, dpm_solver])
+def test_few_steps_return_a_dose_that_is_certain_and_clamp_nothing(dose, steps, few_steps):
     start = normal(3, 50)()
-    found = last(ddim(start, ideal(dose, 0.0), SCHEDULE, steps))
+    found = last(few_steps(start, ideal(dose, 0.0), SCHEDULE, steps))
     torch.testing.assert_close(found, torch.full_like(found, dose), atol=1e-9, rtol=0)
 
 
@@ -113,6 +114,9 @@ def test_ddim_approaches_the_probability_flow_as_steps_grow(start):
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.01
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.5)  # a first-order method
+    few = [float((last(dpm_solver(noisy, ideal(), SCHEDULE, steps, start)) - exact).abs().max()) for steps in (5, 20)]
+    assert few[0] < errors[0]
+    assert few[1] < errors[1] / 1.5  # its last step is of first order
 
 
 @pytest.mark.parametrize(
@@ -125,14 +129,15 @@ def test_ddim_approaches_the_probability_flow_as_steps_grow(start):
         (5, 5, [5, 4, 3, 2, 1]),
     ],
 )
-def test_ddim_steps_are_even_and_begin_at_the_start(steps, start, times):
+@pytest.mark.parametrize("few_steps", [ddim, dpm_solver])
+def test_few_steps_are_even_and_begin_at_the_start(steps, start, times, few_steps):
     gammas = []
 
     def predict(noisy: Tensor, gamma: float) -> Tensor:
         gammas.append(gamma)
         return torch.zeros_like(noisy)
 
-    images = list(ddim(torch.ones(1), predict, SCHEDULE, steps, start))
+    images = list(few_steps(torch.ones(1), predict, SCHEDULE, steps, start))
     assert len(images) == steps
     assert gammas == [float(SCHEDULE.gamma[t]) for t in times]
 
@@ -154,4 +159,5 @@ def test_the_callers_image_is_not_changed():
     noisy = torch.ones(3)
     list(ancestral(noisy, ideal(), lambda: torch.ones(3), SCHEDULE, 5))
     list(ddim(noisy, ideal(), SCHEDULE, 5))
+    list(dpm_solver(noisy, ideal(), SCHEDULE, 5))
     assert (noisy == 1).all()

@@ -23,9 +23,11 @@ def architecture(kind: NetworkKind) -> Architecture:
 def test_every_kind_has_its_class(kind):
     with torch.device("meta"):
         network = build(3, architecture(kind))
-    assert type(network).__name__.lower() == kind
+    assert type(network).__name__.lower() == kind.replace("-", "")
     assert (network.channels, network.architecture) == (3, architecture(kind))
-    assert isinstance(network, DiffusionNetwork if kind in {"diffdp", "baseline"} else RegressionNetwork)
+    assert isinstance(
+        network, DiffusionNetwork if kind in {"diffdp", "diffdp-residual", "baseline"} else RegressionNetwork
+    )
     assert network.volumetric == (kind == "c3d")
 
 

@@ -13,7 +13,7 @@ from model.networks.system import DiffusionNetwork, DoseNetwork, RegressionNetwo
 
 CHANNELS = 5
 KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
-REGRESSIONS = [kind for kind in KINDS if kind not in {"diffdp", "baseline"}]
+REGRESSIONS = [kind for kind in KINDS if kind not in {"diffdp", "diffdp-residual", "baseline"}]
 LEAST = {"c3d": (16, 16, 32)}
 """Where one multiple along each axis is too little."""
 
@@ -104,7 +104,7 @@ def test_no_dose_is_cut(kind, shift):
         if isinstance(module, nn.Conv2d | nn.Conv3d) and module.out_channels == 1:
             module.bias.data.fill_(shift)
     for output in run(network, torch.randn(1, CHANNELS, *least_size(network))):
-        assert (output / shift).min() > 0.9
+        assert (output / shift).min() > 0.6  # a velocity's share in the noise is √0.4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -42,7 +42,7 @@ def patients(block_case: Case, tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def cases(patients: list[Path], conditioner: Conditioner) -> list[TrainingCase]:
     """The images of both patients."""
-    return load_training_cases(patients, conditioner, CPU, 1, lambda *_: None)
+    return load_training_cases(patients, conditioner, (32, 32), CPU, 1, lambda *_: None)
 
 
 @pytest.fixture

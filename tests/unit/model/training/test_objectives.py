@@ -11,6 +11,7 @@ from model.checkpoint.manifest import Architecture
 from model.diffusion.schedule import NoiseSchedule
 from model.networks.diffdp import DiffDP
 from model.networks.registry import build
+from model.networks.residual import RESIDUAL_SCALE, DiffDPResidual
 from model.networks.system import RegressionNetwork
 from model.training.objectives import AdversarialObjective, DiffusionObjective, RegressionObjective, objective_of
 from model.training.recipe import STAGES_OF, TrainingOptions
@@ -73,6 +74,29 @@ def test_the_ideal_noise_predictor_has_no_loss(batch, architecture):
 
     objective.network.predictor = Knowing()
     assert objective.phases("diffusion")["network"](batch, generator())["noise"].item() < 1e-3
+
+
+def test_the_velocity_of_what_the_coarse_dose_leaves_is_what_a_residual_network_learns(batch, architecture):
+    """Knowing r_0 it can tell v; outside the patient there is nothing to know."""
+    torch.manual_seed(0)
+    network = DiffDPResidual(batch.x.shape[1], architecture)
+    objective = objective_of(network, TrainingOptions(loss="l2", coarse_weight=0.0), SCHEDULE)
+    with torch.no_grad():
+        coarse = network.coarse(network.encoder(batch.x))
+    clean = torch.where(batch.inside > 0, (batch.y - coarse) / RESIDUAL_SCALE, 0.0)
+
+    class Knowing(nn.Module):
+        def forward(self, structure: tuple[Tensor, ...], shown: Tensor, gamma: Tensor) -> Tensor:
+            noisy, beside = shown.split(1, dim=1)
+            torch.testing.assert_close(beside, coarse)
+            g = gamma[:, None, None, None]
+            noise = (noisy - g.sqrt() * clean) / (1 - g).sqrt()
+            return g.sqrt() * noise - (1 - g).sqrt() * clean
+
+    network.predictor = Knowing()
+    losses = objective.phases("diffusion")["network"](batch, generator())
+    assert list(losses) == ["velocity"]
+    assert losses["velocity"].item() < 1e-3
 
 
 def test_gamma_is_drawn_between_the_schedules_ends(batch, architecture):

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model.checkpoint.manifest import Architecture, SamplerDefaults
-from model.checkpoint.store import open_checkpoint
+from model.checkpoint.store import WEIGHTS, open_checkpoint
 from model.errors import CheckpointError
 from model.networks.diffdp import DiffDP
 from model.prediction.predictor import Predictor, SamplingOptions
@@ -24,7 +25,7 @@ def recipe_of(monkeypatch, conditioner, architecture):
     monkeypatch.setattr(recipes, "SITES", {"blocks": conditioner})
 
     def make(kind: str = "diffdp", **changes: object) -> Recipe:
-        sampler = {"diffdp": "coarse-ddim", "baseline": "ddim"}.get(kind, "regression")
+        sampler = {"diffdp": "coarse-ddim", "diffdp-residual": "ddim", "baseline": "ddim"}.get(kind, "regression")
         given = {
             "name": "small",
             "description": "of blocks",
@@ -93,6 +94,24 @@ def test_a_training_can_begin_with_a_checkpoints_weights(recipe_of, patients, tm
     second = open_checkpoint(tmp_path / "second")
     assert second.manifest.training.started_from == first.manifest.weights_sha256
     assert second.manifest.weights_sha256 == first.manifest.weights_sha256
+
+    residual = recipe_of("diffdp-residual", stages=nothing.stages)
+    train_checkpoint(residual, folder, folder, tmp_path / "half", tmp_path / "lent", "cpu", lambda _: None, first)
+    lent, given = load_file(tmp_path / "lent" / WEIGHTS), load_file(first.weights)
+    same = {name for name, weights in lent.items() if torch.equal(weights, given.get(name, torch.empty(0)))}
+    assert {"encoder", "coarse"} <= {name.split(".")[0] for name in same}
+    assert not [name for name in lent.keys() - same if not name.startswith("predictor.")]
+    with pytest.raises(CheckpointError, match="no start for it"):  # nothing that does not diffuse residuals predicts f
+        train_checkpoint(
+            nothing,
+            folder,
+            folder,
+            tmp_path / "f",
+            tmp_path / "back",
+            "cpu",
+            lambda _: None,
+            open_checkpoint(tmp_path / "lent"),
+        )
 
     wider = recipe_of(network=Architecture(widths=(16, 8, 8, 8, 8), heads=2, groups=4).model_dump())
     with pytest.raises(CheckpointError, match="other channels or sizes"):

@@ -10,7 +10,14 @@ from model.checkpoint.manifest import Channel, NetworkGrid
 from model.conditioning import head_and_neck
 from model.conditioning.channels import condition
 from model.training.case_file import load_case
-from model.training.slices import SliceSampler, flipped_channels, load_training_cases, memory_gib
+from model.training.slices import (
+    AIR,
+    SliceSampler,
+    TrainingCase,
+    flipped_channels,
+    load_training_cases,
+    memory_gib,
+)
 
 CPU = torch.device("cpu")
 
@@ -48,7 +55,7 @@ def test_an_organ_or_sector_without_its_partner_cannot_be_mirrored():
 
 
 def test_a_case_file_becomes_normalised_images(patients, conditioner, block_case):
-    (case,) = load_training_cases(patients[:1], conditioner, CPU, 1, lambda *_: None)
+    (case,) = load_training_cases(patients[:1], conditioner, (32, 32), CPU, 1, lambda *_: None)
     expected = condition(
         load_case(patients[0]),
         conditioner.site,
@@ -133,11 +140,31 @@ def test_crops_larger_than_the_images_are_refused(cases, conditioner):
 def test_cases_come_in_the_order_of_their_files(patients, conditioner):
     told = []
     for workers in (1, 2):
-        cases = load_training_cases(patients, conditioner, CPU, workers, lambda done, total: told.append((done, total)))
+        cases = load_training_cases(
+            patients, conditioner, (32, 32), CPU, workers, lambda done, total: told.append((done, total))
+        )
         assert cases[0].y.max() > cases[1].y.max()  # the second patient's dose is lower
     assert told == [(1, 2), (2, 2)] * 2
     planes = len({c.model_copy(update={"offset_mm": 0.0}) for c in conditioner.channels})
     assert memory_gib(cases) == pytest.approx(2 * 5 * 32 * 32 * (2 * planes + 2 + 1) / 2**30)
+
+
+def test_air_far_from_the_patient_is_left_out(patients, conditioner):
+    wide = replace(conditioner, grid=conditioner.grid.model_copy(update={"rows": 96, "columns": 96}))
+
+    def images(crop: tuple[int, int]) -> TrainingCase:
+        (case,) = load_training_cases(patients[:1], wide, crop, CPU, 1, lambda *_: None)
+        return case
+
+    whole, part = images((96, 96)), images((16, 80))
+    rows, columns = (np.flatnonzero(whole.inside.any(dim=0).any(dim=axis)) for axis in (1, 0))
+    assert whole.y.shape == (5, 96, 96)
+    assert part.y.shape == part.inside.shape == (5, np.ptp(rows) + 1 + 2 * AIR, 80)  # whatever the patient's width
+    assert part.inside.sum() == whole.inside.sum()
+    top, left = rows[0] - AIR, (columns[0] + columns[-1] + 1 - 80) // 2
+    kept = (..., slice(top, top + part.y.shape[1]), slice(left, left + 80))
+    for name in ("planes", "y", "inside"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[kept])
 
 
 def test_some_slices_come_without_their_ct(cases, conditioner):
