@@ -107,29 +107,31 @@ def _beam_planes(
     )
     prescribed = case.target_map_gy()
     relative = prescribed / case.prescription.highest_gy
+    levels = [dose for dose in np.unique(relative) if dose]
     lowest = {level.name: level.relative_dose for level in site.target_levels}
     sums = {c: np.zeros(density.shape, np.float32) for c in channels}
     sectors = [channel for channel in channels if channel.kind == "open-field-sector"]
-    regions = {"": framing.images(case.grid.to_canonical(prescribed > 0))} if sectors else {}
+    beams_in = dict.fromkeys(sectors, 0)
+    # Rays are limited to those that meet any target, so all targets together are always among the regions, as the first
+    regions = [framing.images(case.grid.to_canonical(prescribed > 0))]
+    region_of = dict.fromkeys(channels, 0)
     for channel in channels:
         if channel.kind == "open-fields":
-            above = [
-                d for d in np.unique(relative) if d and lowest[site.level_of(float(d)).name] >= lowest[channel.name]
-            ]
-            regions[channel.name] = framing.images(case.grid.to_canonical(np.isin(relative, above)))
-    beams_in = dict.fromkeys(sectors, 0)
-    for field, doses in zip(fields, open_fields(density, list(regions.values()), framing, fields), strict=True):
-        by_region = dict(zip(regions, doses, strict=True))
+            above = [d for d in levels if lowest[site.level_of(float(d)).name] >= lowest[channel.name]]
+            if len(above) < len(levels):
+                region_of[channel] = len(regions)
+                regions.append(framing.images(case.grid.to_canonical(np.isin(relative, above))))
+    for field, doses in zip(fields, open_fields(density, regions, framing, fields), strict=True):
         for channel in channels:
             if channel.kind == "open-fields":
-                sums[channel] += by_region[channel.name]
+                sums[channel] += doses[region_of[channel]]
         if sectors:
             nearest = min(sectors, key=lambda c: abs((field.gantry_deg - float(c.name) + 180) % 360 - 180))
-            sums[nearest] += by_region[""]
+            sums[nearest] += doses[0]
             beams_in[nearest] += 1
     for channel, summed in sums.items():
         if channel.kind == "open-fields":
-            target = regions[channel.name]
+            target = regions[region_of[channel]]
             share = float((summed * target).sum())
             summed *= float(target.sum()) / share if share else 0.0  # noqa: PLW2901 - in place
         else:
