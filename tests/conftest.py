@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from model.case import Case
 from model.checkpoint.manifest import Manifest
+from model.dicom.export import write_study
 from tests.servers import S3, Postgres, postgres_programs
-from tests.tiny import tiny_manifest, write_tiny_model
+from tests.tiny import tiny_manifest, tiny_rectum, tiny_rectum_manifest, write_tiny_model
 
 DATABASES = ("sqlite", "postgresql") if postgres_programs() or os.environ.get("CI") else ("sqlite",)
 """PostgreSQL is tried wherever it is installed; where CI is set its absence is a failure."""
@@ -54,7 +56,22 @@ def tiny_manifest_of_tests() -> Manifest:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of checkpoints that holds one, named tiny, with random weights."""
+    """Folder of two checkpoints with random weights: tiny, for head and neck, and tiny-rectum."""
     folder = tmp_path_factory.mktemp("models")
     write_tiny_model(folder)
+    write_tiny_model(folder, tiny_rectum_manifest())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rectum_case() -> Case:
+    """A simulated rectum patient with a plan's dose."""
+    return tiny_rectum()
+
+
+@pytest.fixture(scope="session")
+def rectum_study(rectum_case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of that patient's CT, RTSTRUCT, RTPLAN and RTDOSE."""
+    folder = tmp_path_factory.mktemp("rectum") / "study"
+    write_study(rectum_case, folder)
     return folder

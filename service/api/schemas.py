@@ -86,6 +86,7 @@ class JobSchema(_Schema):
     updated_at: datetime
     finished_at: datetime | None
     model: str
+    simulated_training_data: bool = Field(description="Whether the model has seen simulated patients only.")
     parameters: JobParameters
     structures: dict[str, str] = Field(description="ROI name as found → the structure it is used as.")
     missing_structures: tuple[str, ...] = Field(description="Structures of the site that the study lacks.")
@@ -118,6 +119,7 @@ class JobSchema(_Schema):
             updated_at=job.updated_at,
             finished_at=job.finished_at,
             model=examination.model,
+            simulated_training_data=examination.simulated_training_data,
             parameters=JobParameters(
                 prescription_gy=examination.prescription.dose_gy,
                 prescription_source=examination.prescription.source,

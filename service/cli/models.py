@@ -5,6 +5,7 @@ import json
 import typer
 
 from service.cli import options
+from service.cli.options import SIMULATED
 from service.settings import Settings
 from service.wiring import find_models
 
@@ -19,5 +20,7 @@ def models(*, as_json: options.AsJson = False) -> None:
         typer.echo("There are no models.")
     for manifest in manifests:
         typer.echo(f"{manifest.name} {manifest.version}: {manifest.site.name}. {manifest.description}")
+        if manifest.training.simulated:
+            typer.echo(f"    {SIMULATED}")
         for name, figure in manifest.figures_of_merit.items():
             typer.echo(f"    {name}: {figure}")

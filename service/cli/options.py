@@ -17,6 +17,8 @@ from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON, REPORT_
 WRITTEN = (DOSE, PLAN, REPORT_JSON, REPORT_HTML, REPORT_PDF)
 """What `predict`, `submit` and `demo` write."""
 
+SIMULATED = "simulated data: the model was trained on simulated patients and has never seen a real one"
+
 Study = Annotated[list[Path], typer.Argument(exists=True, help="A zip archive, folders, or DICOM files of one study.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for dose.dcm, plan.dcm, report.json, .html and .pdf.")]
 Model = Annotated[str | None, typer.Option(help="Model; by default the one that knows the study's site.")]

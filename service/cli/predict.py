@@ -13,7 +13,7 @@ import typer
 
 from model.errors import Cancelled
 from service.cli import options
-from service.cli.options import WRITTEN, parameters_of, progress_bar, study_files
+from service.cli.options import SIMULATED, WRITTEN, parameters_of, progress_bar, study_files
 from service.intake.archive import is_archive, unpack
 from service.intake.limits import Limits
 from service.settings import Settings
@@ -102,6 +102,6 @@ def predict(
         }
         typer.echo(json.dumps(result))
         return
-    for warning in warnings:
+    for warning in (*([SIMULATED] if examination.simulated_training_data else []), *warnings):
         typer.echo(f"Note: {warning}", err=True)
     typer.echo(f"Results are in {out}")

@@ -7,7 +7,7 @@ import typer
 
 from service.cli import options
 from service.cli.client import Client
-from service.cli.options import parameters_of, progress_bar
+from service.cli.options import SIMULATED, parameters_of, progress_bar
 from service.settings import Settings
 
 
@@ -54,6 +54,6 @@ def submit(
         return
     if job["duplicate_of"]:
         typer.echo(f"Note: the same study was posted before, as job {job['duplicate_of']}", err=True)
-    for warning in job["warnings"]:
+    for warning in [*([SIMULATED] if job["simulated_training_data"] else []), *job["warnings"]]:
         typer.echo(f"Note: {warning}", err=True)
     typer.echo(f"Results are in {out}")

@@ -55,6 +55,7 @@ def examine(paths: Sequence[Path], models: Mapping[str, KnownModel], parameters:
     )
     return Examination(
         model=name,
+        simulated_training_data=models[name].simulated_training_data,
         ct_series=study.ct_series_uid,
         structure_set=study.structure_set_uid,
         structures=tuple(

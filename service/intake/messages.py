@@ -32,6 +32,7 @@ class KnownModel(BaseModel):
     defaults: SamplerDefaults
     schedule_steps: int
     samplers: tuple[Sampler, ...]
+    simulated_training_data: bool
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -41,6 +42,7 @@ class KnownModel(BaseModel):
             defaults=manifest.defaults,
             schedule_steps=manifest.schedule.steps,
             samplers=manifest.samplers,
+            simulated_training_data=manifest.training.simulated,
         )
 
 

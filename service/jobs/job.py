@@ -87,10 +87,12 @@ class PrescriptionRecord(_Record):
 class Examination(_Record):
     """What intake found out about a study: all that the pipeline needs besides the files.
 
-    `ct_series` and `structure_set` are the UIDs of what is used, None for what has none.
+    `ct_series` and `structure_set` are the UIDs of what is used, None for what has none; `simulated_training_data`
+    says whether the model has seen simulated patients only.
     """
 
     model: str
+    simulated_training_data: bool = False
     ct_series: str | None = None
     structure_set: str | None = None
     structures: tuple[UsedStructure, ...]

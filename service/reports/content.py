@@ -20,6 +20,11 @@ from model.dosimetry import CONFORMITY_DEFINITION, HOMOGENEITY_DEFINITION
 PREDICTED = "Predicted dose. Not for treatment decisions."
 COMPUTED = "Computed by DiffDP from an RTDOSE. Not for treatment decisions."
 
+SIMULATED = (
+    "The model was trained on simulated patients and has never seen a real one. Its dose shows how the system works, "
+    "and nothing about what a clinic would plan."
+)
+
 DEFINITIONS = (
     (
         "Dx% is the least dose in the hottest x % of a structure's volume: the (100 - x)th percentile of its voxels' "

@@ -11,6 +11,7 @@ from service.reports.content import (
     GY,
     INDEX,
     PERCENT,
+    SIMULATED,
     Goals,
     PredictionSummary,
     Report,
@@ -52,11 +53,6 @@ SOURCES = {
     "parameter": "a parameter of the request",
     "data-set": "the data set",
 }
-
-SIMULATED = (
-    "The model was trained on simulated patients and has never seen a real one. Its dose shows how the system works, "
-    "and nothing about what a clinic would plan."
-)
 
 USES = {"target": "target", "oar": "organ at risk", "external": "outline of the patient"}
 

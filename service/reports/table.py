@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from service.reports.content import CC, GY, INDEX, PERCENT, DoseMetrics, GoalResult, Report
+from service.reports.content import CC, GY, INDEX, PERCENT, SIMULATED, DoseMetrics, GoalResult, Report
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that spreadsheets take for a formula; names of ROIs come from outside."""
@@ -14,9 +14,12 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def render_csv(report: Report) -> str:
     """Write a report's figures, comma-separated with CRLF ends (RFC 4180), with the decimals of the other forms.
 
-    Columns of the reference and of the difference are there only if the report has a reference. The last column holds
-    the goals that name the structure.
+    Columns of the reference and of the difference are there only if the report has a reference. The last columns hold
+    the goals that name the structure and, as every form of a report, what the dose is not good for.
     """
+    notice = report.disclaimer
+    if report.metadata.simulated_training_data:
+        notice += f" Simulated data. {SIMULATED}"
     rows = []
     for structure in report.structures:
         row: dict[str, Any] = {
@@ -37,6 +40,7 @@ def render_csv(report: Report) -> str:
         if report.goals:
             named = [g for g in report.goals.results if structure.name in g.structure.split(" or ")]
             row["goals"] = "; ".join(map(_goal, named))
+        row["notice"] = notice
         rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))

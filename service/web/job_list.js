@@ -193,7 +193,7 @@ function jobRow(job, { done, failed }) {
     { "data-job": job.id },
     h("td", {}, link, job.duplicate_of ? h("small", {}, `again ${job.duplicate_of.slice(0, 8)}`) : null),
     h("td", {}, moment(job.created_at)),
-    h("td", {}, job.model),
+    h("td", {}, job.model, job.simulated_training_data ? h("small", {}, "simulated data") : null),
     h("td", {}, prescription(job.parameters.prescription_gy)),
     h("td", {}, stateChip(job)),
     h("td", {}, progressOf(job), job.warnings.length && job.state === "succeeded" ? warningsNote(job) : null),

@@ -10,6 +10,7 @@ import { problemBox } from "./problem.js";
 import { progressOf, stateChip } from "./progress.js";
 import { figureTables, goalsTable } from "./report_tables.js";
 import { Shown } from "./shown.js";
+import { simulatedNote } from "./simulated.js";
 import { sentFor, submit } from "./submission.js";
 import { structureColours } from "./viewer/colours.js";
 import { showViewer } from "./viewer/viewer.js";
@@ -78,7 +79,8 @@ export async function showJob(main, signal, id, open) {
   };
   // What was found in the study does not change any more, and may be under correction
   const structures = card("Structures", "mapping-card", mappingList(job), correction(job, signal, open));
-  body.replaceChildren(results, warnings, structures);
+  const notes = job.simulated_training_data ? [simulatedNote()] : [];
+  body.replaceChildren(...notes, results, warnings, structures);
   const track = () =>
     follow(job, signal, show, (error) => trouble.replaceChildren(...(error ? [problemBox(error)] : [])));
   async function reload() {
@@ -204,14 +206,6 @@ async function showResults(element, job, signal) {
   const goals = goalsTable(report);
   element.replaceChildren(
     ...[
-      report.metadata.simulated_training_data
-        ? h(
-            "p",
-            { className: "note", role: "note" },
-            h("strong", {}, "Simulated data. "),
-            "The model was trained on simulated patients and has never seen a real one.",
-          )
-        : null,
       h("section", { className: "card viewer-card", "aria-label": "Dose on CT" }, viewer),
       card("Dose-volume histograms", "dvh-card", dvh),
       goals ? card("Clinical goals", "goals-card", goals) : null,

@@ -1,6 +1,7 @@
 // The form of a job's parameters. What is left empty is not sent: the service then knows better.
 
 import { h } from "./dom.js";
+import { simulatedNote } from "./simulated.js";
 import { SAMPLERS } from "./words.js";
 
 const SAMPLERS_OF = {
@@ -49,8 +50,14 @@ export function parametersForm(models) {
     "select",
     { name: "model" },
     h("option", { value: "" }, "Automatic, by the site"),
-    models.map((m) => h("option", { value: m.name }, `${m.name}, ${m.site.name}`)),
+    models.map((m) => {
+      const data = m.training.simulated ? ", simulated data" : "";
+      return h("option", { value: m.name }, `${m.name}, ${m.site.name}${data}`);
+    }),
   );
+  const simulated = models.filter((m) => m.training.simulated);
+  const hint = simulated.length ? `Trained on simulated data only: ${simulated.map((m) => m.name).join(", ")}` : "";
+  const note = h("div");
   const prescription = h("input", {
     name: "prescription_gy",
     placeholder: "from plan or names",
@@ -86,6 +93,7 @@ export function parametersForm(models) {
     );
     steps.placeholder = defaults ? String(defaults.steps) : "";
     samples.placeholder = defaults ? String(defaults.samples) : "";
+    note.replaceChildren(...(model.value && simulated.includes(chosen) ? [simulatedNote()] : []));
     stepsApply();
   };
   const stepsApply = () => {
@@ -132,10 +140,11 @@ export function parametersForm(models) {
   const fields = h(
     "div",
     { className: "parameters" },
+    note,
     h(
       "div",
       { className: "fields" },
-      field("Model", model),
+      field("Model", model, hint),
       field("Prescription in Gy", prescription, "One number, or PTV_7000 = 70, PTV_5600 = 56"),
       field("Sampler", sampler),
       field("Samples", samples, "More than one also gives a spread"),

@@ -81,6 +81,19 @@ def test_predict_and_submit_give_the_same_dose(diffdp, server, settings, study, 
     processes.wait_until(lambda: not any(map(processes.alive, below)), "the end of the worker")
 
 
+def test_what_was_trained_on_simulated_data_says_so(diffdp, rectum_study, tmp_path, settings) -> None:
+    said = "simulated data: the model was trained on simulated patients and has never seen a real one"
+    listed = diffdp("models").stdout
+    assert listed.count(said) == sum(m["training"]["simulated"] for m in json.loads(diffdp("models", "--json").stdout))
+    assert f"tiny-rectum 1: rectum. untrained, for tests\n    {said}" in listed
+    predicted = diffdp("predict", rectum_study, "-o", tmp_path / "out", "--model", "tiny-rectum", "--sampler", "coarse")
+    assert predicted.returncode == 0, predicted.stderr
+    assert f"Note: {said}" in predicted.stderr
+    dose = pydicom.dcmread(tmp_path / "out" / "dose.dcm")
+    assert dose.DoseComment.startswith("predicted, not for treatment; simulated data; tiny-rectum")
+    assert dose.SeriesDescription.endswith("trained on simulated data")
+
+
 def test_exit_codes(diffdp, study, tmp_path, processes) -> None:
     nowhere = f"http://127.0.0.1:{processes.free_port()}"
     assert diffdp("submit", study, "-o", tmp_path, "--server", nowhere).returncode == 4

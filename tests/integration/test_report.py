@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner, Result
 
 from model.case import Case, VoxelGrid
+from model.checkpoint.manifest import Manifest
 from model.cohort.neck import simulated_neck
 from model.dicom.export import write_study
 from model.dicom.rasterise import sample
@@ -32,6 +33,7 @@ from service.pipeline.stages import Run, prepare, publish
 from service.settings import Settings
 from service.storage.layout import RESULTS
 from service.wiring import find_site_goals
+from tests.tiny import tiny_manifest, tiny_rectum_manifest
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SMALL = {"shape": (24, 60, 64), "spacing_mm": (10.0, 7.0, 7.5)}
@@ -108,17 +110,20 @@ def target_figures(histogram: Dvh, case: Case, dose_gy: NDArray[np.float32], lev
     }
 
 
-@pytest.mark.parametrize("dose_grid_mm", [None, 6.0])
-def test_all_forms_agree_with_the_written_dose(tmp_path: Path, tiny_manifest, dose_grid_mm: float | None) -> None:
-    files = write_study(simulated_neck(3, **SMALL), tmp_path / "study")
+@pytest.mark.parametrize(("manifest", "dose_grid_mm"), [(tiny_manifest(), None), (tiny_rectum_manifest(), 6.0)])
+def test_all_forms_agree_with_the_written_dose(
+    tmp_path: Path, rectum_case: Case, manifest: Manifest, dose_grid_mm: float | None
+) -> None:
+    patient = replace(rectum_case, dose_gy=None) if manifest.training.simulated else simulated_neck(3, **SMALL)
+    files = write_study(patient, tmp_path / "study")
     parameters = Parameters(dose_grid_mm=dose_grid_mm)
-    examination = examine(files, {"tiny": KnownModel.of(tiny_manifest)}, parameters)
+    examination = examine(files, {"tiny": KnownModel.of(manifest)}, parameters)
     case = prepare(files, examination, parameters)
-    goals = find_site_goals(Settings.load())[tiny_manifest.site.name]
+    goals = find_site_goals(Settings.load())[manifest.site.name]
     results = tmp_path / "results"
     results.mkdir()
     prediction = PredictedDose(like_a_plan(case), None, 1.0, 1.0, "cpu")
-    publish(files, case, prediction, Run("0" * 32, CREATED, tiny_manifest, parameters, examination, (), goals), results)
+    publish(files, case, prediction, Run("0" * 32, CREATED, manifest, parameters, examination, (), goals), results)
     assert {path.name for path in results.iterdir()} >= set(RESULTS)
 
     dose_gy = dose_in(results / "dose.dcm", case.grid)
@@ -160,6 +165,14 @@ def test_all_forms_agree_with_the_written_dose(tmp_path: Path, tiny_manifest, do
             assert verdict in pdf
             assert f"{result['value']:.{decimals}f}" in pdf
             assert any(verdict in cell for row in html for cell in row)
+    # Whoever opens any of the files learns what the model has seen
+    said = "The model was trained on simulated patients and has never seen a real one."
+    comment = pydicom.dcmread(results / "dose.dcm").DoseComment
+    assert report["metadata"]["simulated_training_data"] is manifest.training.simulated
+    for text in (pdf, (results / "report.html").read_text(), *(row["notice"] for row in table.values())):
+        assert "Not for treatment decisions" in text
+        assert (said in text) is manifest.training.simulated
+    assert ("simulated data" in comment) is manifest.training.simulated
 
 
 @pytest.fixture(scope="module")
@@ -181,23 +194,24 @@ def report_in(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
-def test_a_clinical_plan_of_a_known_site(planned: Path, tmp_path: Path) -> None:
-    result = run(planned, "-o", tmp_path / "out")
+def test_a_clinical_plan_of_a_known_site(rectum_study: Path, tiny_models: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("DIFFDP_MODEL_DIRS", str(tiny_models))
+    result = run(rectum_study, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     report = report_in(tmp_path / "out")
     assert report["disclaimer"] == "Computed by DiffDP from an RTDOSE. Not for treatment decisions."
     assert report["metadata"]["prediction"] is report["comparison"] is None
     assert report["prescription"]["source"] == "plan"
-    assert report["goals"]["site"] == "head and neck"
-    assert [s["name"] for s in report["structures"]][:3] == ["PTV_7000", "PTV_6300", "PTV_5600"]
+    assert report["goals"]["site"] == "rectum"
+    assert [s["name"] for s in report["structures"]][:2] == ["PTV_5000", "Bladder"]
 
 
-def test_a_comparison_of_two_doses(planned: Path, tmp_path: Path) -> None:
-    other = pydicom.dcmread(planned / "RD.dcm")
+def test_a_comparison_of_two_doses(rectum_study: Path, tmp_path: Path) -> None:
+    other = pydicom.dcmread(rectum_study / "RD.dcm")
     other.DoseGridScaling = float(other.DoseGridScaling) * 1.01
     other.SOPInstanceUID = pydicom.uid.generate_uid()
     other.save_as(tmp_path / "other.dcm")
-    result = run(planned, "-o", tmp_path / "out", "--compare", tmp_path / "other.dcm", "--json")
+    result = run(rectum_study, "-o", tmp_path / "out", "--compare", tmp_path / "other.dcm", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"]
     report = report_in(tmp_path / "out")

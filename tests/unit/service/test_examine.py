@@ -66,6 +66,13 @@ def test_a_study_is_understood(study: Path, models: Mapping[str, KnownModel]) ->
     assert found.sampling.model_dump() == {"sampler": "coarse-ddim", "steps": 2, "samples": 1, "seed": 7}
 
 
+def test_it_is_known_what_the_model_has_seen(study: Path, tiny_manifest: Manifest) -> None:
+    for simulated in (True, False):
+        training = tiny_manifest.training.model_copy(update={"simulated": simulated})
+        known = KnownModel.of(tiny_manifest.model_copy(update={"training": training}))
+        assert examine(list(study.iterdir()), {"tiny": known}, Parameters()).simulated_training_data is simulated
+
+
 def test_the_only_model_that_knows_the_site_is_taken(study: Path, models: Mapping[str, KnownModel]) -> None:
     files = list(study.iterdir())
     assert examine(files, {"a": other_site(models["tiny"]), **models}, Parameters()).model == "tiny"

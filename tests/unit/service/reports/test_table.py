@@ -22,6 +22,16 @@ def test_one_row_per_structure(report: Report) -> None:
     assert bladder["dose_d95_gy"] == bladder["prescription_gy"] == ""
 
 
+def test_every_row_says_what_the_dose_is_not_good_for(report: Report) -> None:
+    simulated = (
+        "Predicted dose. Not for treatment decisions. Simulated data. The model was trained on simulated patients"
+    )
+    assert all(row["notice"].startswith(simulated) for row in rows_of(report))
+    metadata = report.metadata.model_copy(update={"simulated_training_data": False})
+    real = rows_of(report.model_copy(update={"metadata": metadata}))
+    assert {row["notice"] for row in real} == {"Predicted dose. Not for treatment decisions."}
+
+
 def test_names_are_never_formulas(report: Report) -> None:
     without = report.model_copy(
         update={
