@@ -25,6 +25,7 @@ REDELIVERY_MARGIN_S = 600
 SIGNATURES = {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {"EdDSA"}
 """Ways to sign a token with a key that only the issuer has."""
 STORAGES = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w./-]*))?", re.ASCII)
+BROKERS = ("redis://", "rediss://")
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -164,6 +165,8 @@ class Settings(BaseSettings):
             ip_network(entry)
         if self.database_url and not self.database_url.startswith(DATABASES):
             raise ValueError(f"the job database must be one of {', '.join(DATABASES)}")
+        if self.broker_url and not self.broker_url.startswith(BROKERS):
+            raise ValueError(f"the broker must be one of {', '.join(BROKERS)}")
         if self.heartbeat_s * 3 > self.lease_s:
             raise ValueError("a lease must outlast three heartbeats")
         return self

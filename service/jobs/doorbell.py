@@ -11,5 +11,8 @@ class Doorbell(Protocol):
     def ring(self, stage: Stage) -> None:
         """Ring; never raises."""
 
+    def unheard(self, stage: Stage) -> int:
+        """Return the number of rings that no worker has taken yet; 0 if nobody can tell. Never raises."""
+
     def check(self) -> None:
         """Raise OSError if nobody would hear it."""

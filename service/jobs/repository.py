@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -43,9 +44,20 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Reaped:
-    """Result of a search for jobs that nobody works on: stages to ring for, and jobs given up."""
+    """Result of a search for jobs that nobody works on.
+
+    Parameters
+    ----------
+    bells
+        Stages to ring for, one for each job that is announced again.
+    waiting
+        Jobs that wait for a stage, those among them that were rung for a moment ago.
+    quarantined
+        Jobs given up.
+    """
 
     bells: tuple[Stage, ...]
+    waiting: Mapping[Stage, int]
     quarantined: tuple[str, ...]
 
 
@@ -507,7 +519,8 @@ class JobRepository:
                 else:
                     row.rung_at = now
                     bells.append(STAGE_OF[row.state])
-        return Reaped(tuple(bells), tuple(quarantined))
+            waiting = _waiting(session) if bells else {}
+        return Reaped(tuple(bells), waiting, tuple(quarantined))
 
     def hear(self, worker: str, *, stages: Sequence[Stage], gpus: Sequence[Gpu] = ()) -> None:
         """Note that a worker is alive, which stages it serves and with what; forget those long gone."""
@@ -634,6 +647,15 @@ def _session(row: JobRow) -> Session:
     session = object_session(row)
     assert session is not None  # noqa: S101 - rows are changed within `_write` only
     return session
+
+
+def _waiting(session: Session) -> Mapping[Stage, int]:
+    """Return how many jobs that nobody works on wait for each stage."""
+    query = select(JobRow.state, func.count()).where(JobRow.state.not_in(FINAL), JobRow.lease_expires_at.is_(None))
+    waiting: Counter[Stage] = Counter()
+    for state, number in session.execute(query.group_by(JobRow.state)):
+        waiting[STAGE_OF[State(state)]] += number
+    return waiting
 
 
 def _twin(session: Session, tenant: str, fingerprint: str) -> str | None:

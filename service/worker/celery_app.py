@@ -18,8 +18,7 @@ log = logging.getLogger(__name__)
 
 CHECK_S = 3.0
 
-POLLING_S = 0.2
-"""How often a worker looks into the folder of the embedded broker."""
+FOLDER, REDIS = "service.worker.folder_transport:Transport", "service.worker.redis_transport:Transport"
 
 
 def create_celery(settings: Settings) -> Celery:
@@ -28,8 +27,9 @@ def create_celery(settings: Settings) -> Celery:
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
+        broker_transport=REDIS if settings.broker_url else FOLDER,
         broker_transport_options=_transport_options(settings),
-        broker_url=settings.broker_url or "filesystem://localhost",
+        broker_url=settings.broker_url or "localhost",
         task_acks_late=True,
         task_create_missing_queues=True,
         task_ignore_result=True,
@@ -64,7 +64,6 @@ def _transport_options(settings: Settings) -> dict[str, object]:
         "data_folder_in": str(folder / "messages"),
         "data_folder_out": str(folder / "messages"),
         "control_folder": str(folder / "control"),
-        "polling_interval": POLLING_S,
     }
 
 
@@ -90,6 +89,20 @@ class CeleryDoorbell:
         except (CeleryError, KombuError, OSError) as error:
             about = {"stage": stage.value, "code": type(error).__name__}
             log.warning("the broker cannot be reached, the job waits", extra=about)
+
+    def unheard(self, stage: Stage) -> int:
+        """Return how many messages of a stage are in the broker and with no worker."""
+        with self._app.connection_for_write() as connection:
+            try:
+                connection.ensure_connection(max_retries=1, timeout=CHECK_S)
+                return int(connection.default_channel.queue_declare(stage.value, passive=True).message_count)
+            except connection.channel_errors:
+                # Redis knows no empty queues
+                return 0
+            except (KombuError, OSError, *connection.connection_errors) as error:
+                about = {"stage": stage.value, "code": type(error).__name__}
+                log.warning("the broker cannot be asked what it holds", extra=about)
+                return 0
 
     def check(self) -> None:
         """Raise OSError if the broker does not answer."""

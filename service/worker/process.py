@@ -21,8 +21,9 @@ from celery.signals import worker_process_init, worker_ready, worker_shutting_do
 
 from service.jobs.states import Stage
 from service.worker.celery_app import task_name
+from service.worker.hearing import Pulse
 from service.worker.lifecycle import StageRunner
-from service.worker.requests import FreeingRequest
+from service.worker.supervisor import STOP_S
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def run_worker(
     app: Celery,
     *,
     make_runner: Callable[[Callable[[], bool]], StageRunner],
-    care: Callable[[], None],
+    care: Callable[[Pulse], None],
     stages: tuple[Stage, ...],
     concurrency: int,
     log_level: str,
@@ -64,26 +65,29 @@ def run_worker(
     make_runner
         Called in every child of the pool, after the fork, with the question whether the worker is stopping.
     care
-        Called in a process of its own once the pool is ready; never returns.
+        Called with the worker's pulse in a process of its own once the pool is ready; never returns.
     stages
         Whose queues to serve.
     """
     context = multiprocessing.get_context("fork")
     stopping, ready = context.Event(), context.Event()
-    main = os.getpid()
-    caretaker = context.Process(target=_take_care, args=(main, ready, care), name="caretaker", daemon=True)
+    pulse, main = Pulse(), os.getpid()
+    caretaker = context.Process(
+        target=_take_care, args=(main, ready, lambda: care(pulse)), name="caretaker", daemon=True
+    )
     caretaker.start()
 
     def without_caretaker() -> None:
         caretaker.join()
         if not stopping.is_set():
             log.error("the caretaker ended with %s, so the worker ends too", caretaker.exitcode)
-            os.kill(main, signal.SIGTERM)
+            _end()
 
     def begin_child(**_: object) -> None:
         when_parent_dies(main, lambda: os._exit(1))
 
     def begin_care(**_: object) -> None:
+        pulse.start()
         ready.set()
 
     def begin_stop(**_: object) -> None:
@@ -142,9 +146,17 @@ def _add_task(app: Celery, stage: Stage, runner: _Once) -> None:
             # Celery would log its message, which may quote values
             log.exception("a stage ended without an answer, its lease will run out")
 
-    app.task(work, name=task_name(stage), Request=FreeingRequest)
+    app.task(work, name=task_name(stage))
 
 
 def follow_parent() -> None:
     """Make this process stop when the one that started it is gone."""
-    when_parent_dies(os.getppid(), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    when_parent_dies(os.getppid(), _end)
+
+
+def _end() -> None:
+    """Ask this process to stop, and end it if it does not: whatever holds it up, its children wait for its end."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_S)
+    log.error("the worker does not stop and is ended")
+    os._exit(1)

@@ -1,6 +1,7 @@
 """The reaper: sees to it that no job is forgotten, whatever was killed, and that nothing is left behind."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from service.jobs.doorbell import Doorbell
@@ -53,8 +54,10 @@ class Reaper:
         self._jobs.hear(self._worker, stages=self._stages, gpus=seen_gpus())
         reaped = self._jobs.reap(ring_again_s=0.0 if self._is_first else self._ring_again_s)
         self._is_first = False
-        for stage in reaped.bells:
-            self._doorbell.ring(stage)
+        for stage, announced in Counter(reaped.bells).items():
+            # Rings that nobody has heard yet are as good: while workers are busy they would pile up
+            for _ in range(min(announced, reaped.waiting[stage] - self._doorbell.unheard(stage))):
+                self._doorbell.ring(stage)
         for job_id in reaped.quarantined:
             log.error("quarantined", extra={"job": job_id})
 

@@ -11,6 +11,7 @@ from service.pipeline.predictor import DosePredictor, NetworkPredictor
 from service.settings import Settings, webhook_key
 from service.wiring import find_models, find_site_goals, open_audit, open_jobs, open_outbox, open_storage
 from service.worker.celery_app import CeleryDoorbell, create_celery
+from service.worker.hearing import Hearing, Pulse
 from service.worker.lifecycle import StageRunner
 from service.worker.process import run_worker, worker_name
 from service.worker.reaper import Reaper
@@ -19,9 +20,10 @@ from service.worker.rounds import Round, go_for_ever
 from service.worker.webhooks import Courier, Sender
 
 COURIER_S = 1.0
+HEARING_S = 10.0
 RETENTION_S = 60.0
 SWEEP_S = 600.0
-"""Time between two looks for calls back, for jobs that need not stay, for files without a job."""
+"""Time between two looks for calls back, at the worker's hearing, for jobs that need not stay, for stray files."""
 
 
 def start_worker(
@@ -53,7 +55,7 @@ def start_worker(
             stopping=stopping,
         )
 
-    def care() -> None:
+    def care(pulse: Pulse) -> None:
         jobs, storage = open_jobs(settings), open_storage(settings)
         reaper = Reaper(
             jobs,
@@ -76,6 +78,7 @@ def start_worker(
         go_for_ever(
             [
                 Round(reaper.look, settings.reap_s),
+                Round(Hearing(doorbell, stages, pulse.idle_s).look, HEARING_S),
                 Round(Courier(open_outbox(settings), sender).look, COURIER_S),
                 Round(retention.look, RETENTION_S),
                 Round(reaper.sweep, SWEEP_S),

@@ -83,6 +83,9 @@ class _Silent:
     def ring(self, stage: Stage) -> None:
         pass
 
+    def unheard(self, stage: Stage) -> int:
+        return 0
+
 
 class _Lines(logging.Handler):
     """Keeps what is logged."""

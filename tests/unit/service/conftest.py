@@ -43,13 +43,17 @@ class Clock:
 
 @dataclass
 class Bell:
-    """Remembers for which stages it was rung."""
+    """Remembers for which stages it was rung, and was not heard if it is told so."""
 
     rung: list[Stage] = field(default_factory=list)
+    not_heard: int = 0
     broken: bool = False
 
     def ring(self, stage: Stage) -> None:
         self.rung.append(stage)
+
+    def unheard(self, stage: Stage) -> int:
+        return self.not_heard
 
     def check(self) -> None:
         if self.broken:

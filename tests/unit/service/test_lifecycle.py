@@ -161,6 +161,20 @@ def test_the_reaper_rings_and_sweeps(jobs: JobRepository, storage: LocalStorage,
     assert storage.children("jobs") == [kept]
 
 
+@pytest.mark.parametrize(("not_heard", "rung"), [(0, 2), (2, 1), (3, 0), (9, 0)])
+def test_the_reaper_rings_no_oftener_than_there_are_jobs(
+    jobs: JobRepository, storage, bell, add_job, clock, not_heard, rung
+) -> None:
+    add_job(), add_job()
+    clock.advance(61)
+    # Whose own ring must be left to it
+    add_job()
+    bell.not_heard = not_heard
+    reaper = Reaper(jobs, storage, bell, worker="w", stages=tuple(Stage), ring_again_s=60, abandoned_s=60)
+    reaper.look()
+    assert bell.rung == [Stage.PREPARE] * rung
+
+
 def test_the_reaper_tidies_for_a_worker_killed_just_after_the_end(
     run, jobs: JobRepository, storage: LocalStorage, bell, add_job
 ) -> None:

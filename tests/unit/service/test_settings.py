@@ -61,6 +61,7 @@ def test_a_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ({"webhook_secrets": "no base64!"}, "24 to 64 bytes"),
         ({"webhook_allowed": "10.0.0.0/33"}, "10.0.0.0/33"),
         ({"database_url": "mysql://somewhere/jobs"}, "must be one of"),
+        ({"broker_url": "amqp://somewhere"}, "must be one of"),
         ({"retention_days": -1}, "greater than or equal"),
         ({"oidc_issuer": "http://login.example", "oidc_audience": "diffdp"}, "by https"),
         ({"oidc_issuer": "https://login.example"}, "OIDC_AUDIENCE"),
