@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+ESCAPE_SEQUENCE = re.compile(r"\x1b[ -/]+[0-~]")
+"""Change of character set within a text (ISO 2022); the library decodes what follows, and leaves some of them in."""
+
 
 def text(dataset: Dataset, keyword: str) -> str:
     """Value as stripped text, several values joined by a backslash; empty if absent."""
     value = dataset.get(keyword)
     if value is None:
         return ""
-    return "\\".join(map(str, value)).strip() if isinstance(value, MultiValue) else str(value).strip("\0 ")
+    joined = "\\".join(map(str, value)).strip() if isinstance(value, MultiValue) else str(value).strip("\0 ")
+    return ESCAPE_SEQUENCE.sub("", joined)
 
 
 IDENTIFIER = re.compile(r"[0-9A-Za-z_-]*\.[0-9A-Za-z._-]*")

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
-from pydicom.valuerep import DSfloat, format_number_as_ds
+from pydicom.valuerep import TEXT_VR_DELIMS, DSfloat, format_number_as_ds
 
 from model.dicom.files import reading
 from model.errors import StudyError
@@ -198,6 +199,23 @@ def reference(dataset: Dataset) -> Dataset:
 def ascii_text(text: str, length: int) -> str:
     """Text that fits an attribute under any character set of the CT: printable ASCII without a backslash."""
     return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\\", "/"))[:length]
+
+
+def own_text(dataset: Dataset, text: str, length: int) -> str:
+    """Text that fits an attribute of an object under its Specific Character Set (0008,0005).
+
+    That is the CT's; what it does not hold becomes a question mark, as do control characters, and a backslash a slash.
+    """
+    with contextlib.suppress(StudyError), reading("the character set"):
+        # The default repertoire, of which the library takes more than ASCII
+        encodings = ["ascii" if e == "iso8859" else e for e in convert_encodings(dataset.get("SpecificCharacterSet"))]
+
+        def is_held(part: str) -> bool:
+            return decode_bytes(encode_string(part, encodings), encodings, TEXT_VR_DELIMS) == part
+
+        printable = "".join(c if c.isprintable() else "?" for c in text.replace("\\", "/"))[:length]
+        return printable if is_held(printable) else "".join(c if is_held(c) else "?" for c in printable)
+    return ascii_text(text, length)
 
 
 def decimal(value: float) -> DSfloat:

@@ -17,10 +17,10 @@ from model.dicom.derived import (
     LT_LENGTH,
     WARNING,
     Provenance,
-    ascii_text,
     decimal,
     declare_prediction,
     new_instance,
+    own_text,
     reference,
 )
 from model.dosimetry import Dvh
@@ -78,9 +78,9 @@ def write_dose(
     )
     declare_prediction(dataset, provenance)
     set_dose(dataset, dose, bits)
-    dataset.DoseComment = _dose_comment(provenance)
+    dataset.DoseComment = own_text(dataset, _dose_comment(provenance), LO_LENGTH)
     if provenance.warnings:
-        dataset.ImageComments = ascii_text("; ".join(provenance.warnings), LT_LENGTH)
+        dataset.ImageComments = own_text(dataset, "; ".join(provenance.warnings), LT_LENGTH)
     dataset.ReferencedRTPlanSequence = Sequence([reference(plan)])
     add_dvhs(dataset, structure_set, dvhs)
     return dataset
@@ -170,9 +170,9 @@ def _dose_comment(provenance: Provenance) -> str:
     comment = f"{WARNING}{simulated}; {provenance.model} {provenance.version}"
     whole = "; ".join((comment, *provenance.warnings))
     if len(whole) <= LO_LENGTH:
-        return ascii_text(whole, LO_LENGTH)
+        return whole
     count = f"; warnings: {len(provenance.warnings)}" if provenance.warnings else ""
-    return ascii_text(comment, LO_LENGTH - len(count)) + count
+    return comment[: LO_LENGTH - len(count)] + count
 
 
 def _dvh(roi_number: int, dvh: Dvh) -> Dataset:

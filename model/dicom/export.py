@@ -13,7 +13,17 @@ from pydicom.uid import UID, CTImageStorage, RTDoseStorage, RTPlanStorage, RTStr
 
 from model.case import Apertures, Beam, Case, Structure, Volume, VoxelGrid
 from model.dicom.contours import trace_contours
-from model.dicom.derived import LO_LENGTH, SH_LENGTH, ascii_text, decimal, new_instance, new_uid, reference, save
+from model.dicom.derived import (
+    LO_LENGTH,
+    SH_LENGTH,
+    ascii_text,
+    decimal,
+    new_instance,
+    new_uid,
+    own_text,
+    reference,
+    save,
+)
 from model.dicom.dose_writer import set_dose
 from model.dicom.plan import from_head_first_supine
 from model.dicom.plan_writer import set_plan
@@ -173,7 +183,7 @@ def _structure_set(case: Case, context: Dataset, identity: str, slices: Sequence
         roi = Dataset()
         roi.ROINumber = number
         roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
-        roi.ROIName = ascii_text(structure.name, LO_LENGTH)
+        roi.ROIName = own_text(dataset, structure.name, LO_LENGTH)
         roi.ROIGenerationAlgorithm = "AUTOMATIC"
         rois.append(roi)
 

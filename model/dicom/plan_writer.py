@@ -13,10 +13,10 @@ from model.dicom.derived import (
     LO_LENGTH,
     WARNING,
     Provenance,
-    ascii_text,
     decimal,
     declare_prediction,
     new_instance,
+    own_text,
     reference,
 )
 
@@ -95,7 +95,7 @@ def set_plan(
             item.ReferencedROINumber = target_roi_numbers[target]
         else:
             item.DoseReferenceStructureType = "SITE"
-        item.DoseReferenceDescription = ascii_text(target, LO_LENGTH)
+        item.DoseReferenceDescription = own_text(dataset, target, LO_LENGTH)
         item.DoseReferenceType = "TARGET"
         item.TargetPrescriptionDose = decimal(dose_gy)
         references.append(item)

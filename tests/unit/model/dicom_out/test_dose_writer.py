@@ -221,7 +221,7 @@ def test_texts_fit_their_attributes(write, volume):
     assert len(dataset.DoseComment) == 64
     assert dataset.DoseComment.endswith("n; warnings: 2000")
     assert len(dataset.ImageComments) == 10240
-    assert dataset.ImageComments.startswith("ROI ????; ROI")
+    assert dataset.ImageComments.startswith("ROI ÄÖ??; ROI")
     (equipment,) = dataset.ContributingEquipmentSequence
     assert len(equipment.ContributionDescription) == 1024
     assert "Gr??e /?? " in equipment.ContributionDescription

@@ -37,7 +37,7 @@ def test_dose_references_name_the_targets(plan):
     assert (known.DoseReferenceStructureType, known.ReferencedROINumber) == ("VOLUME", 4)
     assert (known.DoseReferenceType, known.TargetPrescriptionDose) == ("TARGET", 70)
     assert unknown.DoseReferenceStructureType == "SITE"
-    assert unknown.DoseReferenceDescription == "PTV gr?ss"
+    assert unknown.DoseReferenceDescription == "PTV gröss"
     assert "ReferencedROINumber" not in unknown
 
 
