@@ -19,6 +19,7 @@ from statistics import median
 
 import httpx
 import numpy as np
+import uvloop
 
 from model.cohort.neck import simulated_neck
 from model.dicom.export import write_study
@@ -52,6 +53,14 @@ class Memory:
     uploads: int
     api_bytes: int
     below_bytes: int
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Processor time that the API process and this one have taken while it was polled."""
+
+    api_s: float
+    asking_s: float
 
 
 class Feeder:
@@ -101,13 +110,13 @@ def main() -> int:
         key, _ = keys.create("load", "load", list(Scope))
         keys.close()
         with httpx.Client(base_url=stack.address, headers={"Authorization": f"Bearer {key}"}, timeout=120) as http:
-            polls, ended = poll(stack, http, key, small.read_bytes(), given.rate, given.seconds)
+            polls, busy, ended = poll(stack, http, key, small.read_bytes(), given.rate, given.seconds)
             for worker in stack.workers:
                 worker.stop()
             seconds, memory = upload(stack, http, large, given.uploads)
     finally:
         stack.close()
-    given.out.write_text(table(polls, ended, large.stat().st_size, seconds, memory), encoding="utf-8")
+    given.out.write_text(table(polls, busy, ended, large.stat().st_size, seconds, memory), encoding="utf-8")
     say(f"figures in {given.out}")
     shutil.rmtree(folder)
     return int(set(polls.statuses) != {200})
@@ -131,16 +140,19 @@ def post(http: httpx.Client, body: bytes) -> str:
 
 def poll(
     stack: Distributed, http: httpx.Client, key: str, body: bytes, rate: float, seconds: float
-) -> tuple[Polls, int]:
-    """Poll beside running jobs; return how that went, and how many jobs have succeeded meanwhile."""
+) -> tuple[Polls, Busy, int]:
+    """Poll beside running jobs; return how that went, what it took, and how many jobs have succeeded meanwhile."""
     jobs = JobRepository(connect(stack.settings.database))
     feeder = Feeder(http, jobs, body)
     say(f"{rate:g} polls a second for {seconds:g} s")
     paths = [f"/v1/jobs/{job_id}" for job_id in feeder.job_ids]
-    polls = asyncio.run(Poller(stack.settings.port, paths, key).run(rate, seconds))
+    before = busy_s(stack.api.pid), busy_s(os.getpid())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        polls = runner.run(Poller(stack.settings.port, paths, key).run(rate, seconds))
+    busy = Busy(busy_s(stack.api.pid) - before[0], busy_s(os.getpid()) - before[1])
     ended = feeder.stop()
     jobs.close()
-    return polls, ended
+    return polls, busy, ended
 
 
 def upload(stack: Distributed, http: httpx.Client, large: Path, uploads: int) -> tuple[list[float], list[Memory]]:
@@ -172,7 +184,15 @@ def resident_bytes(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
-def table(polls: Polls, ended: int, body_bytes: int, seconds: Sequence[float], memory: Sequence[Memory]) -> str:
+def busy_s(pid: int) -> float:
+    """Return the processor time that a process has taken, without its children's."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def table(
+    polls: Polls, busy: Busy, ended: int, body_bytes: int, seconds: Sequence[float], memory: Sequence[Memory]
+) -> str:
     """Return the figures as a document."""
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(polls.statuses.items(), key=str))
     growth = memory[-1].api_bytes - memory[0].api_bytes
@@ -196,6 +216,8 @@ def table(polls: Polls, ended: int, body_bytes: int, seconds: Sequence[float], m
         f"| answered | {statuses} |",
         *(f"| {name} | {polls.percentile_ms(percent):.1f} ms |" for name, percent in PERCENTILES),
         f"| jobs that succeeded meanwhile | {ended} |",
+        f"| processor time of the API | {1000 * busy.api_s / polls.asked:.2f} ms a poll |",
+        f"| of the program that asks | {1000 * busy.asking_s / polls.asked:.2f} ms a poll |",
         "",
         "## Large uploads",
         "",
