@@ -21,6 +21,13 @@ def test_the_stack_asks_for_no_key_of_one_kind_but_cannot_serve_without_any() ->
     assert not Settings(host=api["DIFFDP_HOST"]).is_local
 
 
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "env_file" in service])
+def test_no_service_gets_secrets_that_only_others_need(name: str) -> None:
+    withheld = {variable for variable, value in SERVICES[name]["environment"].items() if value == ""}
+    others = {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"} | ({"DIFFDP_API_KEYS"} if name != "api" else set())
+    assert withheld == others
+
+
 def test_every_variable_of_the_stack_is_explained() -> None:
     assert set(re.findall(r"\$\{(\w+)[:-]", COMPOSE)) <= set(EXAMPLE)
 
