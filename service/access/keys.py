@@ -6,8 +6,9 @@ guess that a slow one would slow down.
 
 import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +23,7 @@ PREFIX = "diffdp"
 """Begins every key, so that programs that look for leaked keys find them."""
 
 ID_BYTES, SECRET_BYTES = 6, 32
+FORM = re.compile(f"{PREFIX}_(?P<id>[0-9a-f]{{{2 * ID_BYTES}}})_(?P<secret>.+)")
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,25 @@ class KeyStore:
         with Session(self._engine) as session:
             return not session.scalar(select(exists(select(ApiKeyRow.id))))
 
-    def find(self, shown: str) -> ApiKey | None:
-        """Return the key that a caller shows, None if it is none or opens nothing any more."""
-        prefix, _, rest = shown.partition("_")
-        identifier, _, secret = rest.partition("_")
-        if prefix != PREFIX or not identifier.isalnum():
-            return None
+    def find(self, shown: Collection[str]) -> Mapping[str, ApiKey | None]:
+        """Return the keys that callers show, None for each that is none or opens nothing any more."""
+        forms = {each: match for each in shown if (match := FORM.fullmatch(each))}
+        query = select(ApiKeyRow).where(ApiKeyRow.id.in_({match["id"] for match in forms.values()}))
         with Session(self._engine) as session:
-            row = session.get(ApiKeyRow, identifier)
+            rows = {row.id: row for row in session.scalars(query)}
+        found = {each: self._opened(rows.get(match["id"]), match["secret"]) for each, match in forms.items()}
+        return dict.fromkeys(shown) | found
+
+    def _opened(self, row: ApiKeyRow | None, secret: str) -> ApiKey | None:
         if row is None or not hmac.compare_digest(row.digest, _digest(secret)):
             return None
         is_over = row.expires_at is not None and row.expires_at <= self._clock()
         return None if is_over or row.revoked_at is not None else _key(row)
+
+
+def may_be_key(shown: str) -> bool:
+    """Whether it is worth asking for a key."""
+    return FORM.fullmatch(shown) is not None
 
 
 def _digest(secret: str) -> str:

@@ -18,6 +18,7 @@ from service.api.context import Service
 from service.api.gate import Gate, caller_of
 from service.api.headers import SecurityHeaders
 from service.api.observation import ObservedApp
+from service.api.together import Together
 from service.intake.examiner import Examiner
 from service.jobs.doorbell import Doorbell
 from service.jobs.outbox import Outbox
@@ -45,7 +46,8 @@ def create_app(
 ) -> FastAPI:
     """Return the application that works with these parts."""
     gate = Gate(settings, keys, TokenCheck.of(settings), Rates.of(settings))
-    service = Service(settings, jobs, outbox, storage, doorbell, examiner, manifests, keys, audit, gate)
+    looks = Together(jobs.look)
+    service = Service(settings, jobs, outbox, storage, doorbell, examiner, manifests, keys, audit, gate, looks)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:

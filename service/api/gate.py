@@ -12,9 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.access.caller import LOCAL, Caller, Scope
-from service.access.keys import KeyStore
+from service.access.keys import KeyStore, may_be_key
 from service.access.rates import Counted, Rates
 from service.access.tokens import TokenCheck
+from service.api.together import Together
 from service.errors import Forbidden, HostUnknown, IssuerUnavailable, Unauthorised
 from service.jobs.job import DEFAULT_TENANT
 from service.settings import Settings
@@ -57,6 +58,8 @@ class Gate:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
+        # However many try keys, there are a few questions a second
+        self._found = Together(keys.find)
         self._tokens = tokens
         self._rates = rates
         self._clock = clock
@@ -140,18 +143,17 @@ class Gate:
         recent, until = self._recent.get(digest, (None, 0.0))
         if recent is not None and self._clock() < until:
             return recent
-        caller = await run_in_threadpool(self._look_up, shown)
+        caller = await self._look_up(shown)
         if len(self._recent) >= MOST_RECENT:
             self._recent.clear()
         self._recent[digest] = (caller, self._clock() + RECENT_S)
         return caller
 
-    def _look_up(self, shown: str) -> Caller:
-        key = self._keys.find(shown)
-        if key is not None:
+    async def _look_up(self, shown: str) -> Caller:
+        if may_be_key(shown) and (key := await self._found.ask(shown)) is not None:
             return key.caller
         if self._tokens is not None and shown.count(".") == 2:
-            return self._tokens.caller(shown)
+            return await run_in_threadpool(self._tokens.caller, shown)
         raise Unauthorised("a valid API key is needed: Authorization: Bearer …")
 
     async def _count(self, what: Counted, who: str) -> None:

@@ -29,7 +29,7 @@ from service.storage.layout import ARCHIVE, DOSE, PLAN, REPORT_CSV, REPORT_HTML,
 log = logging.getLogger(__name__)
 
 MOST_STREAMS = 500
-"""Open streams of events of one caller in one process; each asks the job database again and again."""
+"""Open streams of events of one caller in one process."""
 EVENT_POLL_S = 0.5
 RECONNECT_MS = 2000
 """Time after which a listener that lost its connection is asked to come back."""
@@ -63,7 +63,7 @@ def list_jobs(
 @router.get("/{job_id}", summary="Look at a job", response_model=JobSchema)
 async def get_job(job_id: JobId, parts: PartsOf) -> Response:
     """Return a job; ``Retry-After`` says when to ask again while it runs."""
-    job = await run_in_threadpool(parts.jobs.get, job_id)
+    job = await parts.look(job_id)
     headers = {} if job.state.is_final else {"Retry-After": str(_retry_after_s(job))}
     # Asked for more often than anything else: written once, rather than checked against its schema before
     return Response(JobSchema.of(job).model_dump_json(), media_type="application/json", headers=headers)
@@ -246,7 +246,7 @@ async def _events(parts: Parts, job_id: str, request: Request, seen: int, first:
             seen, silent_s = job.revision, 0.0
             body = json.dumps(JobSchema.of(job).model_dump(mode="json"))
             yield f"id: {seen}\nevent: job\ndata: {body}\n\n"
-        if jobs and jobs[-1].state.is_final and not await run_in_threadpool(_goes_on, parts, job_id, seen):
+        if jobs and jobs[-1].state.is_final and not await _goes_on(parts, job_id, seen):
             return
         if silent_s >= KEEP_ALIVE_S:
             silent_s = 0.0
@@ -256,7 +256,8 @@ async def _events(parts: Parts, job_id: str, request: Request, seen: int, first:
         try:
             if not await is_still_admitted(request):
                 return
-            jobs = await run_in_threadpool(parts.jobs.events, job_id, seen)
+            has_changed = (await parts.look(job_id)).revision > seen
+            jobs = await run_in_threadpool(parts.jobs.events, job_id, seen) if has_changed else []
         except SQLAlchemyError as error:
             # The listener comes back with the number of the last event that it has heard
             log.warning("the job database does not answer, a listener is sent away", exc_info=error)
@@ -266,9 +267,9 @@ async def _events(parts: Parts, job_id: str, request: Request, seen: int, first:
             return
 
 
-def _goes_on(parts: Parts, job_id: str, seen: int) -> bool:
+async def _goes_on(parts: Parts, job_id: str, seen: int) -> bool:
     """Whether a job that had ended was requeued since."""
     try:
-        return parts.jobs.get(job_id).revision > seen
+        return (await parts.look(job_id)).revision > seen
     except DiffDPError:
         return False

@@ -1,5 +1,6 @@
 """`diffdp serve` and `diffdp worker`: the service as processes."""
 
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ def serve(
     settings = Settings.load(host=host, port=port, data_dir=data_dir, device=device)
     logs.configure(settings.log_level)
     app = build_api(settings)
+    # What is there now stays; to look for garbage in it now and then would hold up all requests for a tenth of a second
+    gc.collect()
+    gc.freeze()
     supervisor = Supervisor([sys.executable, "-m", "service.cli", "worker", "--with-parent"], settings.environment())
     # uvicorn raises the signal once more when it is done; the worker must be stopped before that ends the process
     signal.signal(signal.SIGTERM, _leave)

@@ -1,17 +1,19 @@
 """API keys: their life, what the database holds of them, and the command that makes them."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
 from service.access.caller import Scope
-from service.access.keys import KeyStore
+from service.access.keys import ApiKey, KeyStore
 from service.cli.main import app
 from service.errors import KeyNotFound
 from service.jobs.repository import JobRepository
@@ -20,19 +22,23 @@ from service.wiring import build_api, open_keys
 from tests.problems import problem
 
 
+def find(keys: KeyStore, shown: str) -> ApiKey | None:
+    return keys.find([shown])[shown]
+
+
 @pytest.mark.every_database
 def test_a_key_opens_until_it_is_revoked_or_expired(keys: KeyStore, clock) -> None:
     assert keys.is_empty()
     shown, made = keys.create("planning", "clinic", {Scope.READ}, lasts=timedelta(days=1))
-    found = keys.find(shown)
+    found = find(keys, shown)
     assert found == made
     assert (found.caller.tenant, found.caller.name, found.caller.scopes) == ("clinic", f"key:{made.id}", {Scope.READ})
     clock.advance(86_401)
-    assert keys.find(shown) is None
+    assert find(keys, shown) is None
     lasting, other = keys.create("script", "clinic", {Scope.READ, Scope.SUBMIT})
-    assert keys.find(lasting) == other
+    assert find(keys, lasting) == other
     assert keys.revoke(other.id).revoked_at == clock.now
-    assert keys.find(lasting) is None
+    assert find(keys, lasting) is None
     assert [key.id for key in keys.all()] == [made.id, other.id]
     assert not keys.is_empty()
     with pytest.raises(KeyNotFound):
@@ -51,7 +57,7 @@ def test_only_the_whole_key_opens(keys: KeyStore) -> None:
         f"diffdp_{made.id}_{other.split('_', 2)[2]}",
         "",
     ):
-        assert keys.find(wrong) is None
+        assert find(keys, wrong) is None
 
 
 def test_the_database_holds_no_key(keys: KeyStore, engine: Engine) -> None:
@@ -83,7 +89,7 @@ def test_a_stream_of_events_ends_when_its_key_is_revoked(make_client, keys, jobs
     monkeypatch.setattr("service.api.gate.RECENT_S", 0.0)
     monkeypatch.setattr("service.api.job_routes.EVENT_POLL_S", 0.01)
     shown, made = keys.create("planning", "default", {Scope.READ})
-    events, looks = JobRepository.events, []
+    really, looks = JobRepository.look, []
 
     def look(*given: object, **named: object) -> object:
         looks.append(0)
@@ -91,14 +97,32 @@ def test_a_stream_of_events_ends_when_its_key_is_revoked(make_client, keys, jobs
             keys.revoke(made.id)
         if len(looks) == 6:
             jobs.request_cancel(job.id)
-        return events(*given, **named)
+        return really(*given, **named)
 
-    monkeypatch.setattr(JobRepository, "events", look)
+    monkeypatch.setattr(JobRepository, "look", look)
     job = add_job()
     answer = make_client().get(f"/v1/jobs/{job.id}/events", headers={"Authorization": f"Bearer {shown}"})
     assert len(looks) == 3
     assert "queued" in answer.text
     assert "cancelled" not in answer.text
+
+
+def test_however_many_try_keys_the_database_is_asked_a_few_times(make_client, keys, monkeypatch) -> None:
+    monkeypatch.setattr("service.api.together.PAUSE_S", 0.5)
+    really, questions = KeyStore.find, []
+    monkeypatch.setattr(KeyStore, "find", lambda self, shown: questions.append(shown) or really(self, shown))
+    good, _ = keys.create("planning", "clinic", {Scope.READ})
+    tried = [good, *(good[:-4] + f"{number:04}" for number in range(20))]
+    app = make_client().app
+
+    async def attempt() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as other:
+            asked = [other.get("/v1/models", headers={"Authorization": f"Bearer {key}"}) for key in tried]
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(attempt()) == [200] + 20 * [401]
+    assert set().union(*questions) == set(tried)
+    assert len(questions) <= 3
 
 
 def test_a_key_lets_the_service_be_reached_from_elsewhere(tmp_path: Path) -> None:
