@@ -54,6 +54,7 @@ class Parts:
         Returns a job as `jobs.get` does, and costs little when many ask.
     """
 
+    tenant: str
     settings: Settings
     jobs: TenantJobs
     look: Callable[[str], Awaitable[Job]]
@@ -73,6 +74,7 @@ async def parts_of(request: Request, caller: CallerOf) -> Parts:
     """Return what the caller of a request may reach."""
     service: Service = request.app.state.service
     return Parts(
+        tenant=caller.tenant,
         settings=service.settings,
         jobs=TenantJobs(service.jobs, caller.tenant),
         look=partial(_look, service, caller.tenant),

@@ -88,7 +88,7 @@ async def _receive(request: Request, parts: Parts, idempotency_key: str | None) 
             await _stream(request, upload, parts.settings.body_timeout_s)
         parameters = _parameters(request, upload.parameters)
         _check_callback(parts, parameters)
-        examination = await parts.examiner(folder, parameters)
+        examination = await parts.examiner(folder, parameters, tenant=parts.tenant)
         # Others may have come while this one was read
         await run_in_threadpool(check_room, parts)
     content_sha256 = _digest(upload.files_sha256, parameters.model_dump_json())

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from service.errors import StudyUnreadable
 from service.intake.limits import Limits
 from service.intake.messages import PID_BYTES, Answer, KnownModel, Request
-from service.jobs.job import Examination, Parameters
+from service.jobs.job import DEFAULT_TENANT, Examination, Parameters
 
 GRACE_S = 5
 """What the examining process gets beyond its own time limit before it is killed from outside."""
@@ -34,7 +34,7 @@ MAX_ANSWER_BYTES = 4 * 2**20
 class Examiner(Protocol):
     """Examines the folder of an upload."""
 
-    async def __call__(self, folder: Path, parameters: Parameters) -> Examination:
+    async def __call__(self, folder: Path, parameters: Parameters, *, tenant: str = DEFAULT_TENANT) -> Examination:
         """Leave only the files of the study in the folder and say how it can be predicted, or raise `DiffDPError`."""
 
 
@@ -48,19 +48,23 @@ class SubprocessExaminer:
     limits
         What the upload may expand to, and what the process may use.
     at_once
-        How many examinations may run side by side; more wait.
+        How many examinations may run side by side; more wait, in one line in which no tenant stands more than so often.
+        So whoever posts many studies at once does not keep others waiting until they all are examined.
     """
 
     def __init__(self, models: Mapping[str, KnownModel], limits: Limits, at_once: int = 2) -> None:
         self._models = dict(models)
         self._limits = limits
+        self._at_once = at_once
         self._turn = asyncio.Semaphore(at_once)
+        self._tenants: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
         self._template = Template()
 
-    async def __call__(self, folder: Path, parameters: Parameters) -> Examination:
+    async def __call__(self, folder: Path, parameters: Parameters, *, tenant: str = DEFAULT_TENANT) -> Examination:
         """Examine one upload."""
         request = Request(folder=folder, parameters=parameters, models=self._models, limits=self._limits)
-        async with self._turn:
+        of_tenant = self._tenants.setdefault(tenant, asyncio.Semaphore(self._at_once))
+        async with of_tenant, self._turn:
             output = await self._exchange(request.model_dump_json().encode())
         try:
             answer = Answer.model_validate_json(output)

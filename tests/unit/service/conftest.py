@@ -140,7 +140,7 @@ def add_job(jobs: JobRepository, examination: Examination, clock: Clock) -> Call
 
 @pytest.fixture
 def make_client(jobs, engine, audit, storage, bell, examination, tiny_manifest, tmp_path) -> Callable[..., TestClient]:
-    async def examiner(folder: Path, parameters: Parameters) -> Examination:
+    async def examiner(folder: Path, parameters: Parameters, *, tenant: str) -> Examination:
         text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))  # noqa: ASYNC240 - a few bytes
         if text.startswith(b"refuse"):
             raise StudyError("a slice is missing", code="missing-slice", details={"slices": 3})

@@ -294,6 +294,26 @@ def test_a_study_that_hangs_holds_up_no_other(study: Path, models: Mapping[str, 
     assert found == examine(list(study.iterdir()), models, Parameters())
 
 
+def test_a_tenant_with_many_studies_does_not_keep_others_waiting(models, tmp_path: Path, monkeypatch) -> None:
+    examiner = SubprocessExaminer(models, LIMITS, at_once=2)
+    begun: list[str] = []
+
+    async def exchange(request: bytes) -> bytes:
+        begun.append(Path(json.loads(request)["folder"]).name)
+        await asyncio.sleep(0)
+        return b""
+
+    monkeypatch.setattr(examiner, "_exchange", exchange)
+
+    async def post() -> None:
+        asked = [("many", number) for number in range(6)] + [("few", 0)]
+        posts = [examiner(tmp_path / f"{who}-{number}", Parameters(), tenant=who) for who, number in asked]
+        await asyncio.gather(*posts, return_exceptions=True)
+
+    asyncio.run(post())
+    assert begun == ["many-0", "many-1", "few-0", "many-2", "many-3", "many-4", "many-5"]
+
+
 def test_a_process_that_does_not_end_in_time_is_killed(
     models: Mapping[str, KnownModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
