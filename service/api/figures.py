@@ -32,7 +32,7 @@ COUNTS: Mapping[Tally, tuple[str, str, str, Iterable[str]]] = {
 """The last are labels told before there is anything to count: Prometheus sees no increase in a figure's first value."""
 TIMES = {
     Tally.STAGE_SECONDS: ("diffdp_stage_seconds", "Times of stages that ended well.", ["stage"]),
-    Tally.JOB_SECONDS: ("diffdp_job_seconds", "Times from the post to the end of jobs that succeeded.", []),
+    Tally.JOB_SECONDS: ("diffdp_job_seconds", "Times from post or requeue to the end of jobs that succeeded.", []),
 }
 
 

@@ -33,7 +33,7 @@ class Tally(StrEnum):
     STAGE_SECONDS = "stage-seconds"
     """Times of stages that ended well, by stage."""
     JOB_SECONDS = "job-seconds"
-    """Times from the post to the end of jobs that succeeded."""
+    """Times from the post, or from a requeue, to the end of jobs that succeeded."""
 
 
 BOUNDS_S = (1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600)

@@ -580,7 +580,7 @@ class JobRepository:
             row.finished_at = row.updated_at
             count(_session(row), Tally.ENDED, row.state)
             if row.state == State.SUCCEEDED:
-                seconds = (row.finished_at - row.created_at).total_seconds()
+                seconds = (row.finished_at - _queued_at(row)).total_seconds()
                 count_time(_session(row), Tally.JOB_SECONDS, "", seconds)
             if callback_url := row.parameters.get("callback_url"):
                 _session(row).add(about_end(row, callback_url, self._public_url))
@@ -673,6 +673,13 @@ def _waiting(session: Session) -> Mapping[Stage, int]:
     for state, number in session.execute(query.group_by(JobRow.state)):
         waiting[STAGE_OF[State(state)]] += number
     return waiting
+
+
+def _queued_at(row: JobRow) -> datetime:
+    """Return when a job was posted, or let begin anew; its events tell, which one of an old version has not."""
+    query = select(func.max(EventRow.happened_at))
+    query = query.where(EventRow.job_id == row.id, EventRow.snapshot["state"].as_string() == State.QUEUED)
+    return _session(row).scalar(query) or row.created_at
 
 
 def _twin(session: Session, tenant: str, fingerprint: str) -> str | None:

@@ -415,6 +415,19 @@ def test_figures_count_what_happened_once_and_keep_it(jobs: JobRepository, add_j
     assert broken in {job.id for job in jobs.page(state=State.FAILED, limit=9, cursor=None)[0]}
 
 
+def test_the_time_of_a_job_done_again_begins_anew(jobs: JobRepository, add_job: AddJob, clock) -> None:
+    job_id = add_job().id
+    _, lease = jobs.claim(Stage.PREPARE, "w")
+    jobs.fail(lease, Fault(code="internal", message="", stage="prepare"))
+    clock.advance(1000)
+    jobs.requeue(job_id)
+    clock.advance(3)
+    for stage in Stage:
+        _, lease = jobs.claim(stage, "w")
+        jobs.advance(lease, stage, output="o")
+    assert jobs.figures(silent_s=30).counted[Tally.JOB_SECONDS, ""] == {"5": 1, "sum": 3}
+
+
 def test_workers_that_count_at_once_lose_no_count(jobs: JobRepository, add_job: AddJob) -> None:
     for _ in range(8):
         add_job()
