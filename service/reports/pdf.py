@@ -8,13 +8,18 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import matplotlib as mpl
 import typst
 
 from service.reports.figures import Picture
-from service.reports.layout import Layout
+from service.reports.fonts import fonts_for
+from service.reports.layout import Layout, Note
 
 TEMPLATE = "templates/report.typ"
+
+NO_FONT = Note(
+    "Characters without a font",
+    ("No font on the machine that made this file has some characters of the study; their Unicode numbers stand here.",),
+)
 
 
 def render_pdf(layout: Layout, dvh_svg: str, pictures: Sequence[Picture], created_at: datetime) -> bytes:
@@ -31,6 +36,9 @@ def render_pdf(layout: Layout, dvh_svg: str, pictures: Sequence[Picture], create
     created_at
         For the PDF's own data.
     """
+    fonts, missing = fonts_for(json.dumps(dataclasses.asdict(layout), ensure_ascii=False))
+    if missing:
+        layout = dataclasses.replace(layout, notes=(*layout.notes, NO_FONT))
     names = [f"picture-{k}.jpg" for k in range(len(pictures))]
     data = dataclasses.asdict(layout) | {
         "pictures": [
@@ -38,21 +46,25 @@ def render_pdf(layout: Layout, dvh_svg: str, pictures: Sequence[Picture], create
             for picture, name in zip(pictures, names, strict=True)
         ]
     }
+    text = json.dumps(data, ensure_ascii=False).translate({ord(c): f"[U+{ord(c):04X}]" for c in missing})
     sources = {
         "main.typ": files("service.reports").joinpath(TEMPLATE).read_bytes(),
         # What Typst is given as data it never takes for markup
-        "layout.json": json.dumps(data).encode(),
+        "layout.json": text.encode(errors="replace"),
         "dvh.svg": dvh_svg.encode(),
         **{name: picture.jpeg for name, picture in zip(names, pictures, strict=True)},
     }
     with TemporaryDirectory() as folder:
         for name, content in sources.items():
             Path(folder, name).write_bytes(content)
+        for number, font in enumerate(fonts):
+            Path(folder, f"{number}{font.suffix}").symlink_to(font)
         return typst.compile(
             str(Path(folder, "main.typ")),
             root=folder,
             format="pdf",
-            # Matplotlib's own font, as in the pictures; the machine's fonts have the letters that it lacks
-            font_paths=[str(Path(mpl.get_data_path()) / "fonts" / "ttf")],
+            # No others, of which it is not known what they have: the compiler draws boxes without a word
+            font_paths=[folder],
+            ignore_system_fonts=True,
             timestamp=created_at.replace(microsecond=0),
         )

@@ -398,6 +398,19 @@ def test_a_failed_job_says_why_and_can_be_tried_again(visit: Visit, planned_job:
     assert asked.value.method == "POST"
 
 
+def test_names_in_east_asian_writing_have_a_font(visit: Visit, planned_job: str) -> None:
+    page = visit.page
+    path = f"/v1/jobs/{planned_job}"
+    job = httpx.get(visit.address + path, headers={"Authorization": f"Bearer {KEY}"}).json()
+    page.route(f"**{path}", lambda route: route.fulfill(json={**job, "unused_rois": ["膀胱", "ぼうこう", "방광"]}))
+    with page.expect_response("**/WenQuanYiMicroHei.ttf") as font:
+        page.goto(f"{visit.address}/#/jobs/{planned_job}")
+    assert font.value.headers["content-type"] == "font/ttf"
+    expect(page.locator(".mapping-card")).to_contain_text("Not used: 膀胱, ぼうこう, 방광")
+    loaded = "document.fonts.ready.then(fonts => [...fonts].map(font => `${font.family} ${font.status}`))"
+    assert page.evaluate(loaded) == ["East Asian loaded"]
+
+
 def test_sign_in(browser: Browser, address: str) -> None:
     visit = Visit(browser, address)
     page = visit.page
