@@ -212,11 +212,11 @@ def table(outcomes: list[Outcome], seed: int) -> str:
         ),
     ]
 
-    python = f"Python {platform.python_version()}"
+    machine = f"processors: {len(os.sched_getaffinity(0))}, Python {platform.python_version()}"
     lines = [
         "# Nothing is lost when parts are killed",
         "",
-        f"`make chaos`, {datetime.now(UTC):%Y-%m-%d}, seed {seed}, {os.cpu_count()} processors, {python}.",
+        f"`make chaos`, {datetime.now(UTC):%Y-%m-%d}, seed {seed}, {machine}.",
         "",
         *ABOUT,
         "",
