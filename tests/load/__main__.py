@@ -93,7 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--rate", type=float, default=500, help="polls a second")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--uploads", type=int, default=100)
+    parser.add_argument("--uploads", type=int, default=100, help="0: what was measured earlier stays")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/results/load.md"))
     given = parser.parse_args()
 
@@ -101,7 +101,7 @@ def main() -> int:
     say(f"logs and data are in {folder}")
     write_tiny_model(folder / "models")
     small = study(folder / "small", SHAPE, SPACING_MM)
-    large = study(folder / "large", LARGE_SHAPE, LARGE_SPACING_MM)
+    large = study(folder / "large", LARGE_SHAPE, LARGE_SPACING_MM) if given.uploads else None
     stack = Distributed(folder / "stack", random.Random(0), model_dirs=(folder / "models",), device="cpu")
     try:
         stack.start()
@@ -111,13 +111,11 @@ def main() -> int:
         keys.close()
         with httpx.Client(base_url=stack.address, headers={"Authorization": f"Bearer {key}"}, timeout=120) as http:
             polls, busy, ended = poll(stack, http, key, small.read_bytes(), given.rate, given.seconds)
-            for worker in stack.workers:
-                worker.stop()
-            seconds, memory = upload(stack, http, large, given.uploads)
+            uploads = uploads_table(*upload(stack, http, large, given.uploads)) if large else earlier_uploads(given.out)
+        given.out.write_text(polls_table(polls, busy, ended) + uploads, encoding="utf-8")
+        say(f"figures in {given.out}")
     finally:
         stack.close()
-    given.out.write_text(table(polls, busy, ended, large.stat().st_size, seconds, memory), encoding="utf-8")
-    say(f"figures in {given.out}")
     shutil.rmtree(folder)
     return int(set(polls.statuses) != {200})
 
@@ -155,8 +153,10 @@ def poll(
     return polls, busy, ended
 
 
-def upload(stack: Distributed, http: httpx.Client, large: Path, uploads: int) -> tuple[list[float], list[Memory]]:
-    """Post large studies one after the other and delete each; return their times, and the memory along the way."""
+def upload(stack: Distributed, http: httpx.Client, large: Path, uploads: int) -> tuple[int, list[float], list[Memory]]:
+    """Post large studies one after the other and delete each; return their size, times, and memory along the way."""
+    for worker in stack.workers:
+        worker.stop()
     say(f"{uploads} uploads of {large.stat().st_size / 1e6:.0f} MB")
     body = large.read_bytes()
     seconds, memory = [], []
@@ -167,7 +167,7 @@ def upload(stack: Distributed, http: httpx.Client, large: Path, uploads: int) ->
         job_id = post(http, body)
         seconds.append(time.perf_counter() - begun)
         http.delete(f"/v1/jobs/{job_id}").raise_for_status()
-    return seconds, memory
+    return len(body), seconds, memory
 
 
 def measured(pid: int, uploads: int) -> Memory:
@@ -190,25 +190,24 @@ def busy_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def table(
-    polls: Polls, busy: Busy, ended: int, body_bytes: int, seconds: Sequence[float], memory: Sequence[Memory]
-) -> str:
-    """Return the figures as a document."""
+def today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def polls_table(polls: Polls, busy: Busy, ended: int) -> str:
+    """Return the beginning of the document, with the figures of the polls."""
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(polls.statuses.items(), key=str))
-    growth = memory[-1].api_bytes - memory[0].api_bytes
-    slope = np.polyfit([m.uploads for m in memory], [m.api_bytes for m in memory], 1)[0] if len(memory) > 2 else 0.0
-    processors = len(os.sched_getaffinity(0))
-    python = f"Python {platform.python_version()}"
     lines = [
         "# One API process under load",
         "",
-        f"`make load`, {datetime.now(UTC):%Y-%m-%d}, {processors} processors, which the API shares with two",
-        f"workers, Redis, PostgreSQL and the program that asks; {python}.",
+        f"`make load` with {len(os.sched_getaffinity(0))} processors, which the API shares with two workers, Redis,",
+        f"PostgreSQL and the program that asks; Python {platform.python_version()}.",
         "",
         "## Polls beside running jobs",
         "",
-        f"`GET /v1/jobs/{{id}}` with a key of the database, of {POLLED} jobs in turn, while small studies are",
-        "predicted by the smallest network. A poll's time begins when it is due, whether or not a connection is free.",
+        f"{today()}. `GET /v1/jobs/{{id}}` with a key of the database, of {POLLED} jobs in turn, while",
+        "small studies are predicted by the smallest network. A poll's time begins when it is due, whether or not a",
+        "connection is free.",
         "",
         "| | |",
         "|---|---|",
@@ -219,11 +218,20 @@ def table(
         f"| processor time of the API | {1000 * busy.api_s / polls.asked:.2f} ms a poll |",
         f"| of the program that asks | {1000 * busy.asking_s / polls.asked:.2f} ms a poll |",
         "",
-        "## Large uploads",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def uploads_table(body_bytes: int, seconds: Sequence[float], memory: Sequence[Memory]) -> str:
+    """Return the end of the document, with the figures of the uploads."""
+    growth = memory[-1].api_bytes - memory[0].api_bytes
+    slope = np.polyfit([m.uploads for m in memory], [m.api_bytes for m in memory], 1)[0] if len(memory) > 2 else 0.0
+    lines = [
+        UPLOADS,
         "",
-        f"A study of {body_bytes / 1e6:.0f} MB is posted, examined, accepted and deleted, again and again; half of the",
-        f"uploads took less than {median(seconds):.1f} s. Memory is what is resident: of the API, and of the process",
-        "that examinations are forked from.",
+        f"{today()}. A study of {body_bytes / 1e6:.0f} MB is posted, examined, accepted and deleted,",
+        f"again and again; half of the uploads took less than {median(seconds):.1f} s. Memory is what is resident: of",
+        "the API, and of the process that examinations are forked from.",
         "",
         "| uploads | API, MiB | below it, MiB |",
         "|---|---|---|",
@@ -235,6 +243,13 @@ def table(
     return "\n".join(lines) + "\n"
 
 
+def earlier_uploads(document: Path) -> str:
+    """Return the end of a document that is there."""
+    _, heading, figures = document.read_text(encoding="utf-8").partition(UPLOADS)
+    return heading + figures
+
+
+UPLOADS = "## Large uploads"
 PERCENTILES = (("half within", 50), ("95 of 100 within", 95), ("99 of 100 within", 99), ("all within", 100))
 
 
