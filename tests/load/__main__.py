@@ -97,6 +97,7 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/results/load.md"))
     given = parser.parse_args()
 
+    load_before = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="diffdp-load-"))
     say(f"logs and data are in {folder}")
     write_tiny_model(folder / "models")
@@ -112,7 +113,7 @@ def main() -> int:
         with httpx.Client(base_url=stack.address, headers={"Authorization": f"Bearer {key}"}, timeout=120) as http:
             polls, busy, ended = poll(stack, http, key, small.read_bytes(), given.rate, given.seconds)
             uploads = uploads_table(*upload(stack, http, large, given.uploads)) if large else earlier_uploads(given.out)
-        given.out.write_text(polls_table(polls, busy, ended) + uploads, encoding="utf-8")
+        given.out.write_text(polls_table(polls, busy, ended, load_before) + uploads, encoding="utf-8")
         say(f"figures in {given.out}")
     finally:
         stack.close()
@@ -194,8 +195,8 @@ def today() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
-def polls_table(polls: Polls, busy: Busy, ended: int) -> str:
-    """Return the beginning of the document, with the figures of the polls."""
+def polls_table(polls: Polls, busy: Busy, ended: int, load_before: float) -> str:
+    """Return the beginning of the document, with the figures of the polls; the load before is that of others."""
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(polls.statuses.items(), key=str))
     lines = [
         "# One API process under load",
@@ -217,6 +218,7 @@ def polls_table(polls: Polls, busy: Busy, ended: int) -> str:
         f"| jobs that succeeded meanwhile | {ended} |",
         f"| processor time of the API | {1000 * busy.api_s / polls.asked:.2f} ms a poll |",
         f"| of the program that asks | {1000 * busy.asking_s / polls.asked:.2f} ms a poll |",
+        f"| load of the machine before, by other programs | {load_before:.1f} |",
         "",
     ]
     return "\n".join(lines) + "\n"
