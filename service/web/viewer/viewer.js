@@ -45,7 +45,8 @@ export async function showViewer(element, path, choice, signal) {
     width: 400,
   };
   const levels = isodoseLevels(Object.values(info.prescription_gy));
-  const top = Math.max(COLOURED_TO * highest, info.highest_gy);
+  // A hot spot does not change what colours mean
+  const top = COLOURED_TO * highest;
   const colourOfGy = (dose) => turbo(dose / top);
   const scene = {
     info,
@@ -279,7 +280,7 @@ function radios(name, options, chosen, changed) {
   );
 }
 
-function doseControls({ settings, choice, highest, top, colourOfGy, levels, changed, hasReference }) {
+function doseControls({ settings, info, choice, highest, top, colourOfGy, levels, changed, hasReference }) {
   const percent = (dose) => Math.round((1000 * dose) / highest) / 10;
   const words = (dose, decimals) => (choice.unit === "Gy" ? `${dose.toFixed(decimals)} Gy` : `${percent(dose)} %`);
   const opacity = slider(
@@ -312,7 +313,7 @@ function doseControls({ settings, choice, highest, top, colourOfGy, levels, chan
     const limit = DIFFERENCE_LIMIT * highest;
     const texts = difference
       ? [`−${words(limit, 1)}`, "0", `+${words(limit, 1)}`]
-      : [words(0, 0), words(top / 2, 0), words(top, 0)];
+      : [words(0, 0), words(top / 2, 0), `${info.highest_gy > top ? "≥ " : ""}${words(top, 0)}`];
     ends.replaceChildren(...texts.map((text) => h("span", {}, text)));
   };
   const list = h("div", { className: "levels" });
