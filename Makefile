@@ -1,4 +1,4 @@
-# make demo    sets up, runs the main job on a simulated patient, leaves the results in demo-output/
+# make demo    sets up, runs the main job on a simulated rectum patient, leaves the results in demo-output/
 # make test    sets up, checks, tests: what .ci/run does
 # make check   style, types and the direction of imports only
 # make bench   measures speed, memory and agreement of the DICOM path, and what sampling costs, into docs/results/bench-*.md

@@ -43,6 +43,10 @@ class Client:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(base_url=server, headers=headers, timeout=httpx.Timeout(30.0, read=300.0))
 
+    def close(self) -> None:
+        """End its connections."""
+        self._http.close()
+
     def is_ready(self) -> bool:
         """Whether the server can work."""
         try:

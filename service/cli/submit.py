@@ -1,6 +1,7 @@
 """`diffdp submit`: predict on a server."""
 
 import json
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -46,8 +47,8 @@ def submit(
         dose_grid_mm=dose_grid_mm,
         dvh_in_dose=dvh_in_dose,
     )
-    client = Client(settings.server, settings.api_key.get_secret_value())
-    with progress_bar(shown=not as_json) as bar:
+    connecting = closing(Client(settings.server, settings.api_key.get_secret_value()))
+    with connecting as client, progress_bar(shown=not as_json) as bar:
         job = client.predict(study, parameters, out, bar)
     if as_json:
         typer.echo(json.dumps(job))

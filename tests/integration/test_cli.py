@@ -12,7 +12,9 @@ import httpx
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
+from service.cli.main import app
 from service.settings import Settings
 
 FILES = ["dose.dcm", "plan.dcm", "report.html", "report.json", "report.pdf"]
@@ -92,6 +94,24 @@ def test_what_was_trained_on_simulated_data_says_so(diffdp, rectum_study, tmp_pa
     dose = pydicom.dcmread(tmp_path / "out" / "dose.dcm")
     assert dose.DoseComment.startswith("predicted, not for treatment; simulated data; tiny-rectum")
     assert dose.SeriesDescription.endswith("trained on simulated data")
+
+
+def test_the_demonstration_shows_the_plan_beside_the_prediction(
+    rectum_case, tiny_models, tmp_path, monkeypatch, processes
+) -> None:
+    # The cohort's own plans take half a minute
+    monkeypatch.setattr("model.cohort.rectum.simulated_rectum", lambda _cohort, _number: rectum_case)
+    for name, value in {"MODEL_DIRS": tiny_models, "DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"DIFFDP_{name}", str(value))
+    monkeypatch.setenv("PYTHONPATH", processes.environment(Settings.load())["PYTHONPATH"])
+    shown = CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "out"), "--model", "tiny-rectum"])
+    assert shown.exit_code == 0, shown.output
+    assert "simulated data" in shown.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["metadata"]["simulated_training_data"]
+    assert report["comparison"]["reference"] == "plan dose of the study"
+    assert report["structures"][0]["reference"]["metrics"]["d50_gy"] == pytest.approx(50, abs=0.1)
 
 
 def test_exit_codes(diffdp, study, tmp_path, processes) -> None:
