@@ -1,50 +1,34 @@
 """Pictures of the page with a simulated patient: ``make page-pictures``."""
 
-import dataclasses
 import io
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
-from scipy.ndimage import distance_transform_edt
 
-from model.case import Case
-from model.cohort.neck import simulated_neck
+from model.cohort.rectum import simulated_rectum
 from model.dicom.export import write_study
+from service.cli.demo import COHORT
 from service.settings import Settings
 from tests.browser import Visit, launch, serving
 from tests.servers import free_port
 
-MODEL = "hn-openkbp"
-FALL_MM = 22.0
-"""Distance from a target over which the stand-in for a plan's dose falls to 1/e."""
-
+MODEL = "rectum-simulated"
 WINDOW = {"width": 1440, "height": 900}
 PREDICTION_S = 600.0
-
-
-def plan_dose_gy(case: Case) -> NDArray[np.float32]:
-    """Something to compare with: prescribed doses that fall off around their targets."""
-    dose_gy = np.zeros(case.grid.shape, np.float32)
-    for name, prescribed_gy in case.prescription.dose_gy.items():
-        away_mm = distance_transform_edt(~case.structures[name].mask, sampling=case.grid.spacing_mm)
-        np.maximum(dose_gy, 1.02 * prescribed_gy * np.exp(-((away_mm / FALL_MM) ** 1.3)), out=dose_gy)
-    return dose_gy * case.external
 
 
 MOST_BYTES = 195_000
 
 
 def save(page: Page, path: Path) -> None:
-    """Save what is seen, with as many bits of its colours as `MOST_BYTES` allows."""
+    """Save what is seen, with as many colours as `MOST_BYTES` allows."""
     page.wait_for_timeout(700)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    for bits in range(8, 3, -1):
-        ImageOps.posterize(picture, bits).save(path, optimize=True)
+    for colours in (256, 128, 64, 32):
+        picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             return
     raise ValueError(f"{path} is too large")
@@ -85,8 +69,6 @@ def draw(address: str, study: Path, folder: Path) -> None:
         page.get_by_role("button", name="Correct …").click()
         save(page, folder / "running.png")
         page.wait_for_selector(".viewer[data-ready]", timeout=1000 * PREDICTION_S)
-        for _ in range(3):
-            page.get_by_role("button", name="Zoom in, axial").click()
         page.locator(".panel").get_by_label("External").uncheck()
         page.locator(".panel").evaluate("panel => panel.scrollTo(0, 0)")
         page.mouse.move(0, 0)
@@ -116,10 +98,9 @@ def draw(address: str, study: Path, folder: Path) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    case = simulated_neck(1, shape=(96, 256, 256), spacing_mm=(2.5, 1.95, 1.95))
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(temporary) / "study"
-        write_study(dataclasses.replace(case, dose_gy=plan_dose_gy(case)), study)
+        write_study(simulated_rectum(COHORT, 1), study)
         settings = Settings.load(data_dir=Path(temporary) / "data", port=free_port(), device="cpu")
         with serving(settings) as address:
             draw(address, study, folder)
