@@ -103,13 +103,16 @@ class Schedule(_Frozen):
 class SamplerDefaults(_Frozen):
     """What the service does when the caller does not say: sampler, its steps, number of samples averaged.
 
-    `start_step` is the step t at which ``coarse-ddim`` begins.
+    `start_step` is the step t at which ``coarse-ddim`` begins. `smoothing_mm` is the standard deviation of the Gaussian
+    that every predicted dose is smoothed with, along all three axes and within the patient, however it was sampled:
+    it takes away what a network that sees single slices adds by chance, finer than a beam's penumbra.
     """
 
     sampler: Sampler
     steps: int = Field(1, ge=1)
     samples: int = Field(1, ge=1)
     start_step: int = Field(1, ge=1)
+    smoothing_mm: float = Field(0.0, ge=0, le=10)
 
 
 class Training(_Frozen):

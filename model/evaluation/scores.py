@@ -16,7 +16,7 @@ from model.dosimetry.sharpness import sharpness
 from model.evaluation.calibration import Calibration, calibration
 from model.evaluation.statistics import summary
 from model.evaluation.target_differences import TargetDifferences, target_differences
-from model.prediction.predictor import Predictor, SamplingOptions
+from model.prediction.predictor import Prediction, Predictor, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,16 @@ def evaluate(
     predictor: Predictor,
     cases: Iterable[Case],
     options: SamplingOptions,
-    done: Callable[[], object] = lambda: None,
+    done: Callable[[Case, Prediction], object] = lambda *_: None,
     *,
     with_gamma: bool = True,
 ) -> Scores:
-    """Predict and score patients, calling `done` after each.
+    """Predict and score patients.
 
     Parameters
     ----------
+    done
+        Called after each patient.
     with_gamma
         Whether to find the gamma passing rates, which takes a second or more per patient.
 
@@ -160,17 +162,18 @@ def evaluate(
     """
     patients = []
     for case in cases:
-        patients.append(_score(predictor, case, options, with_gamma=with_gamma))
-        done()
+        began = perf_counter()
+        prediction = predictor.predict(case, options, keep_samples=options.samples > 1)
+        patients.append(_score(predictor, case, prediction, perf_counter() - began, with_gamma=with_gamma))
+        done(case, prediction)
     return Scores(tuple(patients))
 
 
-def _score(predictor: Predictor, case: Case, options: SamplingOptions, *, with_gamma: bool) -> PatientScore:
+def _score(
+    predictor: Predictor, case: Case, prediction: Prediction, seconds: float, *, with_gamma: bool
+) -> PatientScore:
     if case.dose_gy is None:
         raise ValueError(f"case {case.identifier} has no reference dose")
-    began = perf_counter()
-    prediction = predictor.predict(case, options, keep_samples=options.samples > 1)
-    seconds = perf_counter() - began
     masks = {kind: {s.name: s.mask for s in case.structures.values() if s.kind == kind} for kind in ("oar", "target")}
     errors = patient_errors(
         case.dose_gy,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from model.errors import CheckpointError
 from model.evaluation.comparison import Extras
 from model.evaluation.scores import Scores, evaluate
 from model.networks.cost import cost
-from model.prediction.predictor import Predictor, SamplingOptions
+from model.prediction.predictor import Prediction, Predictor, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,25 @@ def costs(systems: Sequence[System], scores: Mapping[str, Scores]) -> Extras:
     return told
 
 
-def score_systems(
+class Comparison(NamedTuple):
+    """What became of systems on the same patients.
+
+    Parameters
+    ----------
+    scores
+        By the system's label.
+    shown
+        The case to show: the patient that is typical of the first system.
+    doses_gy
+        System → predicted dose of that case, in Gy on its grid.
+    """
+
+    scores: Mapping[str, Scores]
+    shown: Case
+    doses_gy: Mapping[str, NDArray[np.float32]]
+
+
+def compare(
     systems: Sequence[System],
     files: Sequence[Path],
     load: Callable[[Path], Case],
@@ -103,20 +121,30 @@ def score_systems(
     done: Callable[[str], object],
     *,
     with_gamma: bool,
-) -> dict[str, Scores]:
+) -> Comparison:
     """Score every system on every case, in that order, calling `done` with its label after each patient."""
-    scores = {}
-    for system in systems:
+    main, *others = systems
+
+    def score(system: System, seen: Callable[[Case, Prediction], object] = lambda *_: None) -> Scores:
+        def after(case: Case, prediction: Prediction) -> None:
+            seen(case, prediction)
+            done(system.label)
+
         cases = (load(path) for path in files)
-        scores[system.label] = evaluate(
-            system.predictor(device), cases, system.options(seed), partial(done, system.label), with_gamma=with_gamma
-        )
-    return scores
+        return evaluate(system.predictor(device), cases, system.options(seed), after, with_gamma=with_gamma)
 
+    scores = {main.label: score(main)}
+    shown = load(files[typical_patient(scores[main.label])])
+    doses_gy = {main.label: main.predictor(device).predict(shown, main.options(seed)).dose_gy}
+    for system in others:
 
-def predictions(systems: Sequence[System], case: Case, device: str, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Predict one case by every system: label → dose in Gy on the case's grid."""
-    return {s.label: s.predictor(device).predict(case, s.options(seed)).dose_gy for s in systems}
+        def keep(case: Case, prediction: Prediction, label: str = system.label) -> None:
+            # A thousand steps are not to be taken twice
+            if case.identifier == shown.identifier:
+                doses_gy[label] = prediction.dose_gy
+
+        scores[system.label] = score(system, keep)
+    return Comparison(scores, shown, doses_gy)
 
 
 def typical_patient(scores: Scores) -> int:

@@ -22,6 +22,7 @@ from model.diffusion.schedule import NoiseSchedule, add_noise
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
 from model.networks.registry import build
 from model.networks.system import DiffusionNetwork, DoseNetwork, Features, RegressionNetwork
+from model.prediction.smoothing import smoothed
 
 SLICES_PER_BATCH = 16
 SMALLER = 4
@@ -188,6 +189,9 @@ class Predictor:
         network_s = perf_counter() - began
         if not np.isfinite(samples).all():
             raise PredictionError("the network's output is not finite", code="dose-not-finite")
+        pixel_mm = manifest.grid.pixel_spacing_mm
+        spacing_mm = (conditioning.framing.slice_spacing_mm, pixel_mm, pixel_mm)
+        samples = smoothed(samples, conditioning.external, spacing_mm, manifest.defaults.smoothing_mm)
 
         def dose_gy(images: NDArray[np.float32]) -> NDArray[np.float32]:
             dose = dose_from_network(images, case.prescription.highest_gy, manifest.normalisation)

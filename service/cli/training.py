@@ -84,13 +84,7 @@ def evaluate(
     """Score checkpoints on cases with a reference dose, and compare them: every figure of merit, tests, figures."""
     from model.evaluation.comparison import comparison_markdown, write_comparison  # noqa: PLC0415
     from model.evaluation.figures import dose_maps, dvh_curves  # noqa: PLC0415
-    from model.evaluation.systems import (  # noqa: PLC0415
-        costs,
-        parse_system,
-        predictions,
-        score_systems,
-        typical_patient,
-    )
+    from model.evaluation.systems import compare, costs, parse_system  # noqa: PLC0415
     from model.training.case_file import case_files, load_case  # noqa: PLC0415
     from model.training.run import record_figures  # noqa: PLC0415
 
@@ -109,7 +103,7 @@ def evaluate(
             bar.set_description(label, refresh=False)
             bar.update()
 
-        scores = score_systems(compared, files, load_case, device, seed, done, with_gamma=gamma)
+        scores, case, doses = compare(compared, files, load_case, device, seed, done, with_gamma=gamma)
     if write:
         record_figures(main.checkpoint, scores[main.label].figures())
     extras = costs(compared, scores)
@@ -117,8 +111,6 @@ def evaluate(
     if output is None:
         return
     write_comparison(output, scores, main.label, extras)
-    case = load_case(files[typical_patient(scores[main.label])])
-    doses = predictions(compared, case, device, seed)
     dose_maps(case, doses).savefig(output / "dose_maps.png")
     targets = sorted(case.prescription.dose_gy, key=case.prescription.dose_gy.__getitem__, reverse=True)
     organs = [s.name for s in case.structures.values() if s.kind == "oar" and s.mask.any()]

@@ -73,7 +73,7 @@ def test_scores_are_means_over_patients(block_case):
     fake = Fake(lambda dose: dose * 0.9)
     done = []
     cases = (block_case, replace(block_case, dose_gy=block_case.dose_gy * np.float32(0.5)))
-    scores = evaluate(fake, iter(cases), OPTIONS, lambda: done.append(1))  # type: ignore[arg-type]
+    scores = evaluate(fake, iter(cases), OPTIONS, lambda *_: done.append(1))  # type: ignore[arg-type]
     assert len(done) == 2
     assert fake.asked == [OPTIONS] * 2
     mean = block_case.dose_gy[block_case.external].mean()

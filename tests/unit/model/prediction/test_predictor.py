@@ -463,3 +463,13 @@ def test_a_manifest_whose_default_is_impossible_is_no_manifest(small_manifest):
         type(small_manifest).model_validate(
             small_manifest.model_dump() | {"architecture": {"kind": "unet", "widths": (8, 8, 8)}}
         )
+
+
+def test_the_manifest_says_how_much_a_dose_is_smoothed_and_the_spread_follows(network, small_manifest, block_case):
+    defaults = small_manifest.defaults.model_copy(update={"smoothing_mm": 4.0})
+    smoothing = Predictor(network, small_manifest.model_copy(update={"defaults": defaults}), torch.device("cpu"))
+    plain = Predictor(network, small_manifest, torch.device("cpu"))
+    rough, smooth = (p.predict(block_case, options(samples=2)) for p in (plain, smoothing))
+    inside = block_case.external
+    assert np.diff(smooth.dose_gy, axis=0)[inside[1:]].std() < 0.5 * np.diff(rough.dose_gy, axis=0)[inside[1:]].std()
+    assert 0 < smooth.spread_gy[inside].mean() < rough.spread_gy[inside].mean()
