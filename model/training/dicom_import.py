@@ -43,6 +43,7 @@ from model.dicom.collection import Collection, collect_studies
 from model.dicom.pseudonym import pseudonym
 from model.dicom.reference_dose import check_reference_dose, dose_coverage
 from model.errors import DatasetError, DiffDPError
+from model.folders import files_below
 from model.training.case_file import save_case
 
 LOG = "import.csv"
@@ -153,7 +154,7 @@ def import_dicom(
     DatasetError
         If there is neither a DICOM file nor an archive below the source.
     """
-    files = {path for path in source.rglob("*") if path.is_file()}
+    files = set(files_below(source))
     archives = sorted(path for path in files if path.suffix.lower() == ".zip")
     loose = collect_studies(files.difference(archives), partial(progress, "headers"))
     found = _found(loose, source)

@@ -1,5 +1,6 @@
 """`diffdp demo`: the main job from end to end on a simulated rectum patient."""
 
+import signal
 import socket
 import sys
 import time
@@ -45,6 +46,7 @@ def demo(
         typer.echo(f"Drawing simulated rectum patient {seed} and optimising a plan, half a minute …", err=True)
         study = Path(temporary) / "study"
         write_study(simulated_rectum(COHORT, seed), study)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
         server = Supervisor([sys.executable, "-m", "service.cli", "serve"], settings.environment())
         server.start()
         address = f"http://127.0.0.1:{settings.port}"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from model.checkpoint import manifest
+from model.folders import files_below
 from service.errors import ParametersError, UploadError
 from service.jobs.job import Parameters
 from service.storage.layout import DOSE, PLAN, REPORT_HTML, REPORT_JSON, REPORT_PDF
@@ -98,8 +99,7 @@ def study_files(paths: Sequence[Path]) -> list[Path]:
     UploadError
         If there is none.
     """
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    files = [file for file in files if file.is_file()]
+    files = [file for path in paths for file in (files_below(path) if path.is_dir() else [path])]
     if not files:
         raise UploadError("there are no files", code="body-empty")
     return files
