@@ -1,11 +1,9 @@
 """Training images in memory: structure images and dose maps, drawn at random, mirrored and cropped."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 from model.checkpoint.manifest import Channel, NetworkGrid, Normalisation
 from model.conditioning.channels import condition, dose_to_network, in_plane
 from model.conditioning.site import Site
+from model.processes import process_pool
 from model.training.case_file import load_case
 
 AIR = 16
@@ -116,9 +115,7 @@ def load_training_cases(
     with ExitStack() as stack:
         conditioned: Iterable[dict[str, NDArray[np.generic]]] = map(condition_file, files)
         if workers > 1:
-            # Not forked: CUDA may have been touched. Threads would wait for each other, most of the work being numpy's.
-            pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
-            conditioned = pool.map(condition_file, files)
+            conditioned = stack.enter_context(process_pool(workers)).map(condition_file, files)
         for arrays in conditioned:
             cases.append(TrainingCase(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}))
             progress(len(cases), len(files))

@@ -3,14 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from enum import StrEnum
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from tqdm import tqdm
+
+from model.processes import process_pool
 
 
 class CohortSite(StrEnum):
@@ -51,7 +52,7 @@ def _made(out: Path, names: dict[int, str], seed: int, workers: int) -> Iterator
             _make(out, name, seed, number)
             yield
         return
-    with ProcessPoolExecutor(min(workers, max(len(names), 1)), get_context("spawn")) as pool:
+    with process_pool(min(workers, max(len(names), 1))) as pool:
         making = [pool.submit(_make, out, name, seed, number) for number, name in names.items()]
         try:
             for done in as_completed(making):
