@@ -114,6 +114,23 @@ class SamplerDefaults(_Frozen):
     start_step: int = Field(1, ge=1)
     smoothing_mm: float = Field(0.0, ge=0, le=10)
 
+    def samples_like(self, sampler: Sampler, steps: int) -> bool:
+        """Whether this sampler, with so many steps where steps can be left out, is the default way of sampling."""
+        return sampler == self.sampler and (sampler not in SHORT_CUTS or steps == self.steps)
+
+
+class SpreadCalibration(_Frozen):
+    """How the spread of a few samples tells the error of their mean: `diffdp calibrate` finds it.
+
+    The samples' variance is averaged by a Gaussian with standard deviation `pooling_mm`, since two samples say nothing
+    of a single voxel; `scale` times its root is then the standard deviation of the error, such that 90 % of the voxels
+    of `patients` patients, who should be none of the training's, were no more than 1.645 of it off.
+    """
+
+    pooling_mm: float = Field(ge=0, le=50)
+    scale: float = Field(gt=0)
+    patients: int = Field(ge=1)
+
 
 class Training(_Frozen):
     """What the weights were made from.
@@ -141,6 +158,8 @@ class Manifest(_Frozen):
     smallest_window
         Rows and columns of the crops that it learnt from: slices are predicted in windows around the patient no smaller
         than these, since normalisation over an image makes the dose depend on how much air it shows. None: all of it.
+    spread
+        Holds for the default sampler with its steps, and any number of samples but one.
     """
 
     format: Literal["diffdp-checkpoint/1"] = "diffdp-checkpoint/1"
@@ -153,6 +172,7 @@ class Manifest(_Frozen):
     channels: tuple[Channel, ...]
     grid: NetworkGrid
     smallest_window: tuple[int, int] | None = None
+    spread: SpreadCalibration | None = None
     normalisation: Normalisation
     schedule: Schedule
     defaults: SamplerDefaults

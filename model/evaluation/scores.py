@@ -14,6 +14,7 @@ from model.dosimetry.gamma import gamma, passing_rate
 from model.dosimetry.openkbp import PatientErrors, openkbp_scores, patient_errors
 from model.dosimetry.sharpness import sharpness
 from model.evaluation.calibration import Calibration, calibration
+from model.evaluation.spread import spread_coverage
 from model.evaluation.statistics import summary
 from model.evaluation.target_differences import TargetDifferences, target_differences
 from model.prediction.predictor import Prediction, Predictor, SamplingOptions
@@ -38,6 +39,8 @@ class PatientScore:
         in steps of a tenth of the distance, within the External. None if not asked for, NaN if no voxel is judged.
     calibration
         Of the samples within the External; None if there are fewer than two.
+    spread_coverage
+        Share of the External's voxels whose reference lies within 1.645 spreads of the dose; None without a spread.
     seconds, network_s
         That the prediction took, and the network's part of them.
     """
@@ -50,6 +53,7 @@ class PatientScore:
     gamma_3_percent_3_mm: float | None
     gamma_2_percent_2_mm: float | None
     calibration: Calibration | None
+    spread_coverage: float | None
     seconds: float
     network_s: float
 
@@ -98,6 +102,14 @@ METRICS = (
         "one",
         3,
     ),
+    Metric(
+        "spread_coverage_over_90",
+        "Coverage of ± 1.64 spread / 0.9",
+        lambda p: p.spread_coverage and p.spread_coverage / 0.9,
+        "one",
+        3,
+    ),
+    Metric("spread_coverage", "Coverage of ± 1.64 spread", lambda p: p.spread_coverage, None, 3),
     Metric("coverage_90", "Coverage", lambda p: p.calibration and p.calibration.coverage, None, 3),
     Metric("coverage_90_expected", "Expected coverage", lambda p: p.calibration and p.calibration.expected, None, 3),
     Metric("seconds_per_patient", "Time (s)", lambda p: p.seconds, None, 2),
@@ -162,6 +174,8 @@ def evaluate(
     """
     patients = []
     for case in cases:
+        if case.dose_gy is None:
+            raise ValueError(f"case {case.identifier} has no reference dose")
         began = perf_counter()
         prediction = predictor.predict(case, options, keep_samples=options.samples > 1)
         patients.append(_score(predictor, case, prediction, perf_counter() - began, with_gamma=with_gamma))
@@ -172,8 +186,7 @@ def evaluate(
 def _score(
     predictor: Predictor, case: Case, prediction: Prediction, seconds: float, *, with_gamma: bool
 ) -> PatientScore:
-    if case.dose_gy is None:
-        raise ValueError(f"case {case.identifier} has no reference dose")
+    assert case.dose_gy is not None  # noqa: S101 - asked before
     masks = {kind: {s.name: s.mask for s in case.structures.values() if s.kind == kind} for kind in ("oar", "target")}
     errors = patient_errors(
         case.dose_gy,
@@ -221,6 +234,9 @@ def _score(
         gamma_3_percent_3_mm=passing[0],
         gamma_2_percent_2_mm=passing[1],
         calibration=calibrated,
+        spread_coverage=None
+        if prediction.spread_gy is None
+        else spread_coverage(case.dose_gy, prediction.dose_gy, prediction.spread_gy, case.external),
         seconds=seconds,
         network_s=prediction.network_s,
     )

@@ -36,7 +36,10 @@ class System:
     def predictor(self, device: str) -> Predictor:
         """Load it."""
         predictor = Predictor.load(self.checkpoint, device)
-        predictor.manifest = predictor.manifest.model_copy(update={"defaults": self.sampling})
+        manifest, sampling = predictor.manifest, self.sampling
+        # Of other samples it knows no spread
+        spread = manifest.spread if manifest.defaults.samples_like(sampling.sampler, sampling.steps) else None
+        predictor.manifest = manifest.model_copy(update={"defaults": sampling, "spread": spread})
         return predictor
 
     def options(self, seed: int) -> SamplingOptions:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.case import Case
-from model.checkpoint.manifest import WITHOUT_CHANCE, Manifest, Sampler, SamplerDefaults
+from model.checkpoint.manifest import WITHOUT_CHANCE, Manifest, Sampler, SamplerDefaults, SpreadCalibration
 from model.checkpoint.store import Checkpoint
 from model.conditioning.channels import Conditioning, condition, dose_from_network
 from model.conditioning.windows import Window, batches_of, windows_of
@@ -81,7 +81,8 @@ class Prediction:
     dose_gy
         (slices, rows, columns) on the case's grid, zero outside the external outline; the mean of the samples.
     spread_gy
-        Standard deviation of the samples on the same grid, None for a single sample.
+        Standard deviation of the dose's error on the same grid if it is calibrated, else that of the samples; None for
+        a single sample.
     network_s
         Seconds spent in the network.
     warnings
@@ -95,6 +96,7 @@ class Prediction:
     network_s: float
     warnings: tuple[str, ...]
     samples_gy: NDArray[np.float32] | None = None
+    spread_is_calibrated: bool = False
 
 
 def choose_device(name: str) -> torch.device:
@@ -197,17 +199,27 @@ class Predictor:
             dose = dose_from_network(images, case.prescription.highest_gy, manifest.normalisation)
             return self._to_case(case, conditioning, dose)
 
-        spread = None
+        spread, calibrated = None, self._calibrated(options)
         if options.samples > 1:
+            deviation = samples.std(axis=0, ddof=1)
+            if calibrated is not None:
+                pooled = smoothed(deviation**2, conditioning.external, spacing_mm, calibrated.pooling_mm)
+                deviation = calibrated.scale * np.sqrt(pooled)
             scale_gy = np.float32(case.prescription.highest_gy / manifest.normalisation.dose_scale)
-            spread = self._to_case(case, conditioning, samples.std(axis=0, ddof=1) * scale_gy)
+            spread = self._to_case(case, conditioning, deviation * scale_gy)
         return Prediction(
             dose_gy(samples.mean(axis=0)),
             spread,
             network_s,
             tuple(_warnings(case, conditioning)),
             np.stack([dose_gy(images) for images in samples]) if keep_samples else None,
+            calibrated is not None,
         )
+
+    def _calibrated(self, options: SamplingOptions) -> SpreadCalibration | None:
+        """Return what the checkpoint knows of its spread if it was found by sampling in this way."""
+        as_found = self.manifest.defaults.samples_like(options.sampler, options.steps) and options.samples > 1
+        return self.manifest.spread if as_found else None
 
     def evaluations(self, options: SamplingOptions) -> int:
         """Return how often the noise predictor, or a regression, is evaluated per slice."""

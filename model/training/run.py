@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.checkpoint.manifest import Manifest
+from model.checkpoint.manifest import Manifest, SpreadCalibration
 from model.checkpoint.manifest import Training as TrainingRecord
 from model.checkpoint.store import MANIFEST, WEIGHTS, Checkpoint, file_sha256
 from model.diffusion.schedule import NoiseSchedule
@@ -191,10 +191,13 @@ def write_checkpoint(destination: Path, weights: Mapping[str, Tensor], manifest:
 
 def record_figures(checkpoint: Checkpoint, figures: Mapping[str, float]) -> None:
     """Put figures of merit into the manifest of a checkpoint."""
-    manifest = checkpoint.manifest.model_copy(
-        update={"figures_of_merit": {name: float(value) for name, value in figures.items()}}
-    )
-    _write_manifest(checkpoint.folder, manifest)
+    told = {name: float(value) for name, value in figures.items()}
+    _write_manifest(checkpoint.folder, checkpoint.manifest.model_copy(update={"figures_of_merit": told}))
+
+
+def record_spread(checkpoint: Checkpoint, spread: SpreadCalibration) -> None:
+    """Put a calibration of the spread into the manifest of a checkpoint."""
+    _write_manifest(checkpoint.folder, checkpoint.manifest.model_copy(update={"spread": spread}))
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -44,6 +44,7 @@ app.add_typer(keys.keys_app, name="keys")
 app.add_typer(audit.audit_app, name="audit")
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
+app.command("calibrate")(training.calibrate)
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (Cancelled, 130),

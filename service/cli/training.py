@@ -122,6 +122,26 @@ def evaluate(
     typer.echo(f"tables and figures in {output}")
 
 
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the checkpoint.")],
+    data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of cases it has not learnt from.")],
+    pooling_mm: Annotated[float, typer.Option(min=0, max=50, help="Width over which the spread is averaged.")] = 10.0,
+    device: Annotated[DeviceName, typer.Option()] = DeviceName.AUTO,
+) -> None:
+    """Find what makes the samples' spread the standard deviation of the dose's error, and put it into the manifest."""
+    from model.evaluation.spread import calibrate_spread  # noqa: PLC0415
+    from model.prediction.predictor import Predictor  # noqa: PLC0415
+    from model.training.case_file import case_files, load_case  # noqa: PLC0415
+    from model.training.run import record_spread  # noqa: PLC0415
+
+    opened = open_checkpoint(checkpoint)
+    cases = [load_case(file) for file in case_files(data)]
+    with tqdm(total=len(cases), unit="patient") as bar:
+        found = calibrate_spread(Predictor.load(opened, device), cases, pooling_mm, bar.update)
+    record_spread(opened, found)
+    typer.echo(f"the error's standard deviation is {found.scale:g} times the samples', by {found.patients} patients")
+
+
 def _checkpoint(model: str) -> Checkpoint:
     if Path(model).is_dir():
         return open_checkpoint(Path(model))

@@ -61,6 +61,7 @@ def save_prediction(prediction: PredictedDose, path: Path) -> None:
         seconds=np.array([prediction.seconds, prediction.network_s]),
         device=_bytes(prediction.device.encode()),
         warnings=_bytes(_WARNINGS.dump_json(prediction.warnings)),
+        spread_is_calibrated=np.array(prediction.spread_is_calibrated),
         **arrays,  # type: ignore[arg-type]
     )
 
@@ -75,6 +76,7 @@ def load_prediction(path: Path) -> PredictedDose:
             network_s=float(file["seconds"][1]),
             device=file["device"].tobytes().decode(),
             warnings=_WARNINGS.validate_json(file["warnings"].tobytes()),
+            spread_is_calibrated=bool(file["spread_is_calibrated"]),
         )
 
 

@@ -24,6 +24,8 @@ class PredictedDose:
     ----------
     dose_gy, spread_gy
         (slices, rows, columns) on the case's grid: mean and standard deviation of the samples; no spread for one.
+    spread_is_calibrated
+        Whether the spread is the standard deviation of the dose's error instead.
     seconds, network_s
         Time of the whole prediction, and of the network in it.
     device
@@ -36,6 +38,7 @@ class PredictedDose:
     network_s: float
     device: str
     warnings: tuple[str, ...] = ()
+    spread_is_calibrated: bool = False
 
 
 class DosePredictor(Protocol):
@@ -97,4 +100,5 @@ class NetworkPredictor:
             network_s=prediction.network_s,
             device=str(network.device),
             warnings=prediction.warnings,
+            spread_is_calibrated=prediction.spread_is_calibrated,
         )

@@ -176,6 +176,7 @@ def publish(files: Sequence[Path], case: Case, prediction: PredictedDose, run: R
         Doses(
             written.dose_gy,
             spread_gy=prediction.spread_gy,
+            spread_is_calibrated=prediction.spread_is_calibrated,
             reference_gy=reference.dose_gy if reference else None,
             reference_name=PLAN_DOSE if reference else "",
         ),

@@ -55,6 +55,14 @@ SPREAD_DEFINITION = (
     "every voxel had one spread less or more. It says how sure the model is of itself, and is no bound of its error."
 )
 
+CALIBRATED_SPREAD_DEFINITION = (
+    "The spread is the standard deviation of the predicted dose's error as the model expects it: that between its "
+    "samples, averaged over the neighbourhood and scaled such that, for patients it had not learnt from, nine of ten "
+    "voxels were within 1.64 spreads of the planned dose. It is no bound: one voxel in ten may be further off, and a "
+    "patient unlike those patients more of them. The band of a DVH is where it would lie if every voxel had one "
+    "spread less or more; errors of voxels partly cancel, so the DVH is surer than that."
+)
+
 LIMITS = (
     (
         "A network predicted this dose from CT, structures and prescription. No beam was calculated: a plan that gives "
@@ -234,7 +242,7 @@ class StructureReport(_Part):
     reference: StructureDose | None
     difference: DoseMetrics | None = Field(description="Dose minus reference.")
     band: DvhBand | None
-    mean_spread_gy: Gy = Field(description="Mean of the voxels' standard deviation between samples.")
+    mean_spread_gy: Gy = Field(description="Mean of the voxels' spread, which `definitions` explains.")
 
 
 class GoalResult(_Part):

@@ -10,6 +10,7 @@ from model.case import EXTERNAL, Structure
 from model.dosimetry import Dvh, conformity_index, homogeneity_index, interpolate
 from model.dosimetry.goals import GoalSet, judge
 from service.reports.content import (
+    CALIBRATED_SPREAD_DEFINITION,
     COMPUTED,
     DEFINITIONS,
     GY,
@@ -124,7 +125,9 @@ def build_report(
         structures=tuple(structures),
         goals=_goals(goals, histograms, subject) if goals else None,
         comparison=_comparison(subject, doses, gamma) if gamma else None,
-        definitions=DEFINITIONS if spread is None else (*DEFINITIONS, SPREAD_DEFINITION),
+        definitions=DEFINITIONS
+        if spread is None
+        else (*DEFINITIONS, CALIBRATED_SPREAD_DEFINITION if doses.spread_is_calibrated else SPREAD_DEFINITION),
     )
 
 

@@ -85,7 +85,7 @@ class Picture:
 def draw_dvh(report: Report, colours: Mapping[str, str]) -> str:
     """Draw the cumulative DVHs of all structures but the External as an ``<svg>`` element.
 
-    The dose is solid, the reference dashed; bands show the spread between samples.
+    The dose is solid, the reference dashed; bands show the spread.
     """
     figure = Figure(figsize=DVH_SIZE_IN, layout="constrained")
     axes = figure.add_subplot()
@@ -134,7 +134,7 @@ def draw_pictures(
     """Draw the sections of a report.
 
     The dose through the centre of the highest prescribed target, else of the largest one, and through the hottest
-    point; the comparison with the reference, side by side; the spread between samples.
+    point; the comparison with the reference, side by side; the spread.
 
     Raises
     ------
@@ -183,9 +183,10 @@ def draw_pictures(
     if doses.spread_gy is not None:
         top_gy = max(SPREAD_LIMIT * style.full_gy, float(np.percentile(doses.spread_gy[subject.external], 99.9)))
         spread = _Wash("Spread (Gy)", "viridis", Normalize(0.0, top_gy), clear=(-np.inf, 0.0), extend="max")
-        caption = "Standard deviation between the samples; the same sections as above."
+        meaning = "of the dose's error, as expected" if doses.spread_is_calibrated else "between the samples"
+        caption = f"Standard deviation {meaning}; the same sections as above."
         jpeg = _draw_sections(subject, planes, doses.spread_gy, spread, style)
-        pictures.append(Picture("spread", "Spread between samples", caption, jpeg))
+        pictures.append(Picture("spread", "Spread", caption, jpeg))
     return tuple(pictures)
 
 

@@ -92,12 +92,15 @@ class Doses:
         (slices, rows, columns) dose to compare with.
     reference_name
         What that is: "plan dose of the study".
+    spread_is_calibrated
+        Whether the spread is the standard deviation of the dose's error instead.
     """
 
     dose_gy: NDArray[np.float32]
     spread_gy: NDArray[np.float32] | None = None
     reference_gy: NDArray[np.float32] | None = None
     reference_name: str = ""
+    spread_is_calibrated: bool = False
 
 
 @dataclass(frozen=True, eq=False)

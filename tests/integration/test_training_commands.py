@@ -101,7 +101,7 @@ def test_one_command_makes_every_table_and_figure_of_a_comparison(cases, checkpo
     with (tmp_path / "out" / "patients.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 3
-    always = {m.key for m in METRICS} - {m.key for m in METRICS if m.key.startswith("coverage")}
+    always = {m.key for m in METRICS} - {m.key for m in METRICS if "coverage" in m.key}
     for row in rows:
         assert all(np.isfinite(float(row[key])) for key in always - {"detail_correlation"})
         assert bool(row["coverage_90"]) == (row["system"] == "mean of two")
@@ -117,6 +117,26 @@ def test_figures_are_put_into_the_manifest_when_asked_for(cases, checkpoints, tm
     assert figures["patients"] == 1
     assert figures["openkbp_dose_score_gy"] > 0
     assert "gamma_3_percent_3_mm" not in figures
+
+
+def test_a_calibrated_spread_is_in_the_manifest_and_used_by_the_default_alone(cases, checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "diffdp", tmp_path / "diffdp")
+    result = CliRunner().invoke(app, ["calibrate", str(tmp_path / "diffdp"), str(cases), "--device", "cpu"])
+    assert "by default it makes one sample" in str(result.exception)
+    manifest = tmp_path / "diffdp" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"samples": 1', '"samples": 2'), encoding="utf-8")
+    run("calibrate", tmp_path / "diffdp", cases, "--pooling-mm", "20", "--device", "cpu")
+    spread = open_checkpoint(tmp_path / "diffdp").manifest.spread
+    assert (spread.pooling_mm, spread.patients) == (20, 3)
+    assert spread.scale > 0
+    systems = (f"default={tmp_path / 'diffdp'}", f"other={tmp_path / 'diffdp'}@ddim:2:2")
+    run("evaluate", cases, *systems, "-o", tmp_path / "out", "--no-gamma", "--device", "cpu")
+    rows = list(csv.DictReader((tmp_path / "out" / "patients.csv").read_text().splitlines()))
+    coverage = {
+        label: [float(r["spread_coverage"]) for r in rows if r["system"] == label] for label in ("default", "other")
+    }
+    assert np.mean(coverage["default"]) == pytest.approx(0.9, abs=0.05)
+    assert np.mean(coverage["other"]) < 0.85
 
 
 @pytest.mark.parametrize(

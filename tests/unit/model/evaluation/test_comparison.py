@@ -35,6 +35,7 @@ def scores(
                 gamma_3_percent_3_mm=gamma,
                 gamma_2_percent_2_mm=None,
                 calibration=covered,
+                spread_coverage=None,
                 seconds=1.5,
                 network_s=1.0,
             )

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.case import EXTERNAL, Beam, Structure
-from model.checkpoint.manifest import Architecture, Channel, SamplerDefaults
+from model.checkpoint.manifest import Architecture, Channel, SamplerDefaults, SpreadCalibration
 from model.checkpoint.store import Checkpoint, open_checkpoint
 from model.conditioning.channels import condition
 from model.errors import Cancelled, CheckpointError, DeviceError, PredictionError
@@ -463,6 +463,26 @@ def test_a_manifest_whose_default_is_impossible_is_no_manifest(small_manifest):
         type(small_manifest).model_validate(
             small_manifest.model_dump() | {"architecture": {"kind": "unet", "widths": (8, 8, 8)}}
         )
+
+
+def test_a_calibrated_spread_is_that_of_the_samples_pooled_and_scaled_where_it_was_found(
+    network, small_manifest, block_case
+):
+    found = SpreadCalibration(pooling_mm=50.0, scale=3.0, patients=1)
+    defaults = small_manifest.defaults.model_copy(update={"sampler": "ddim", "steps": 3, "samples": 2})
+    manifest = small_manifest.model_copy(update={"defaults": defaults, "spread": found})
+    calibrated, plain = (
+        Predictor(network, m, torch.device("cpu")) for m in (manifest, manifest.model_copy(update={"spread": None}))
+    )
+    pooled, own = (p.predict(block_case, options(samples=2)) for p in (calibrated, plain))
+    assert (pooled.spread_is_calibrated, own.spread_is_calibrated) == (True, False)
+    np.testing.assert_array_equal(pooled.dose_gy, own.dose_gy)
+    inside = block_case.external
+    spread = pooled.spread_gy[inside]
+    assert np.sqrt((spread**2).mean()) == pytest.approx(3 * np.sqrt((own.spread_gy[inside] ** 2).mean()), rel=0.05)
+    assert spread.std() / spread.mean() < 0.5 * own.spread_gy[inside].std() / own.spread_gy[inside].mean()
+    for other in (options(steps=2, samples=2), options("ancestral", samples=2), options()):
+        assert not calibrated.predict(block_case, other).spread_is_calibrated
 
 
 def test_the_manifest_says_how_much_a_dose_is_smoothed_and_the_spread_follows(network, small_manifest, block_case):

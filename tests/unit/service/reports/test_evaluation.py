@@ -87,6 +87,12 @@ def test_spread_is_averaged_over_the_structure(case: Case, subject: Subject, met
     assert structures["Lens_L"].mean_spread_gy == 0.5
 
 
+def test_what_the_spread_means_is_said(case: Case, subject: Subject, metadata: ReportMetadata) -> None:
+    for calibrated, told in ((False, "between the model's samples"), (True, "of the predicted dose's error")):
+        doses = Doses(case.dose_gy, case.dose_gy / np.float32(9), spread_is_calibrated=calibrated)
+        assert f"standard deviation {told}" in build_report(subject, doses, metadata).definitions[-1]
+
+
 def test_bands_enclose_their_curves(report: Report) -> None:
     for structure in report.structures:
         if structure.dose:
