@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -105,8 +106,9 @@ class Stack:
             return False
 
     def stop(self) -> None:
-        for program in self.programs:
-            program.stop()
+        with ExitStack() as stopping:  # the others stop even if one does not
+            for program in reversed(self.programs):
+                stopping.callback(program.stop)
 
     def close(self) -> None:
         self.stop()
@@ -161,9 +163,10 @@ class Distributed(Stack):
         super().start()
 
     def close(self) -> None:
-        super().close()
-        self.redis.stop()
-        self.postgres.stop()
+        with ExitStack() as closing:
+            closing.callback(self.postgres.stop)
+            closing.callback(self.redis.stop)
+            closing.callback(super().close)
 
     def broker_is_empty(self) -> bool:
         import redis
