@@ -17,7 +17,8 @@
 # make schemathesis   asks the API EXAMPLES times for each operation of its OpenAPI document
 # make sbom    writes what is installed and shipped, with licences, into build/sbom.json (CycloneDX)
 # make audit   asks the Python Packaging Advisory Database about everything in requirements.lock
-# make cohort-pictures   makes ten simulated rectum patients, draws them and judges their plans in docs/results/rectum-cohort.md
+# make cohort-pictures   makes ten simulated rectum patients, draws them and judges their plans in docs/results/rectum-cohort.md;
+#                  COHORT_CASES="cases/train cases/val cases/test" judges those of a whole imported cohort as well
 # make report-example   predicts the simulated patient and takes its report into docs/; pdftoppm (poppler-utils) draws the picture
 # make report-schema    writes the JSON schema of reports into docs/
 # make page-pictures   draws the page with a simulated patient into docs/page/
@@ -146,7 +147,7 @@ dicom-table: setup
 
 cohort-pictures: setup
 	$(BIN)/diffdp cohort rectum --patients 10 --seed 1 -o build/rectum-cohort
-	$(BIN)/python -m tests.cohort_pictures build/rectum-cohort docs/results
+	$(BIN)/python -m tests.cohort_pictures build/rectum-cohort docs/results $(COHORT_CASES)
 
 page-pictures: setup programs
 	$(BIN)/python -m tests.page_pictures docs/page

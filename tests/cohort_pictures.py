@@ -1,6 +1,7 @@
-"""Draws a simulated cohort and judges its plans: `python -m tests.cohort_pictures COHORT DOCS`.
+"""Draws a simulated cohort and judges its plans: `python -m tests.cohort_pictures COHORT DOCS [CASES …]`.
 
 Reads the studies that `diffdp cohort rectum` wrote as any study is read, and writes rectum-cohort.md with its pictures.
+Of folders of imported cases, such as those of a whole cohort, it says how many meet the goals.
 """
 
 import sys
@@ -19,7 +20,8 @@ from model.conditioning.rectum import SITE
 from model.conditioning.site import match_structures
 from model.dicom import StructureChoice, build_case, read_study
 from model.dosimetry import homogeneity_index, structure_dvhs
-from model.dosimetry.goals import Judged, find_goals, judge
+from model.dosimetry.goals import GoalSet, Judged, find_goals, judge
+from model.training.case_file import case_files, load_case
 from service.wiring import SHIPPED_GOALS
 
 WINDOW_HU = (-160, 240)
@@ -98,8 +100,8 @@ def draw(axes: Sequence[Axes], case: Case) -> None:
         ax.axis("off")
 
 
-def main(cohort: Path, out: Path) -> None:
-    """Write table and pictures."""
+def main(cohort: Path, out: Path, *cases: Path) -> None:
+    """Write tables and pictures."""
     folders = sorted(path for path in cohort.iterdir() if path.is_dir())
     goals = find_goals((SHIPPED_GOALS,))[SITE.name]
     out.mkdir(parents=True, exist_ok=True)
@@ -137,8 +139,31 @@ def main(cohort: Path, out: Path) -> None:
         LEGEND,
         *(f"![{name}]({name})" for name in pictures),
     ]
+    if cases:
+        table += ["", *table_of_all(goals, [file for folder in cases for file in case_files(folder)])]
     text = HEAD.format(patients=len(folders)) + "\n".join(table) + "\n\n" + "\n\n".join(shown) + "\n"
     (out / "rectum-cohort.md").write_text(text, encoding="utf-8")
+
+
+def table_of_all(goals: GoalSet, files: Sequence[Path]) -> list[str]:
+    """Lines that say how many of many patients meet each goal."""
+    judged: list[list[Judged]] = []
+    for file in files:
+        case = load_case(file)
+        assert case.dose_gy is not None
+        judged.append(judge(goals, structure_dvhs(case, case.dose_gy, {}), case.prescription))
+    lines = [
+        f"All {len(files)} patients of the cohort, as imported:",
+        "",
+        "| goal | met | median | worst |",
+        "|---|---|---|---|",
+    ]
+    for of_goal in zip(*judged, strict=True):
+        values = [j.value for j in of_goal if j.value is not None]
+        worst = max(values) if of_goal[0].goal.at_most else min(values)
+        met = f"{sum(map(is_met, of_goal))} of {len(files)}"
+        lines.append(f"| {title(of_goal[0])} | {met} | {np.median(values):.1f} | {worst:.1f} |")
+    return lines
 
 
 def title(judged: Judged) -> str:
@@ -161,4 +186,4 @@ def cell(judged: Judged) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))
