@@ -5,7 +5,8 @@
 # make serve   sets up and serves on http://127.0.0.1:8000
 # make comparison CASES=folder   trains and compares the systems of the paper's tables: on the cases of folder/train, the
 #                  best weights by those of folder/select, scored on those of folder/val;
-#                  MINUTES=12 trains each for so long instead of an hour
+#                  MINUTES=12 trains each for so long instead of an hour; RECIPES=model/training/recipes/rectum and
+#                  RESULTS=docs/results/rectum-comparison do it for the rectum, SYSTEMS="diffdp baseline" for these alone
 # make reverse-process CASES=folder   scores a DiffDP by the paper's 1000 steps and by few; more than an hour without a GPU
 # make dicom-table   sets up and writes what becomes of the files in ../shared into docs/dicom-files.md
 # make chaos   kills parts of the running service at random and writes what became of the jobs into docs/results/chaos.md;
@@ -64,10 +65,11 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 
 # The paper's Tables 1 and 2 and Figs. 1, 3 and 4; what is trained already is not trained again
-SYSTEMS := diffdp baseline unet gan deeplabv3plus c3d prunet
+SYSTEMS ?= diffdp baseline unet gan deeplabv3plus c3d prunet
 CASES ?= cases
 COMPARISON ?= runs/comparison
 RECIPES ?= model/training/recipes
+RESULTS ?= docs/results/comparison
 DEVICE ?= auto
 MINUTES ?= 60
 
@@ -77,7 +79,7 @@ comparison: setup
 	        --run $(COMPARISON)/run-$$system --minutes $(MINUTES) --device $(DEVICE) || exit 1; \
 	done
 	$(BIN)/diffdp evaluate $(CASES)/val $(foreach system,$(SYSTEMS),$(system)=$(COMPARISON)/$(system)) \
-	    -o docs/results/comparison --device $(DEVICE)
+	    -o $(RESULTS) --device $(DEVICE)
 
 # The paper's 1000 steps against few, and single samples against means, of the same network; on the four of OpenKBP's
 # validation patients with the fewest slices, since one takes a quarter of an hour

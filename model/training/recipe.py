@@ -207,7 +207,8 @@ def read_recipe(source: str) -> Recipe:
         with path.open("rb") as file:
             return Recipe.model_validate(tomllib.load(file))
     except OSError as error:
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED_RECIPES.glob("*.toml")))
+        names = (p.relative_to(SHIPPED_RECIPES).with_suffix("") for p in SHIPPED_RECIPES.rglob("*.toml"))
+        shipped = ", ".join(sorted(name.as_posix() for name in names))
         raise DatasetError(f"there is no recipe {source}; those that are shipped: {shipped}") from error
     except tomllib.TOMLDecodeError as error:
         raise DatasetError(f"{path} is not TOML: {error}") from error

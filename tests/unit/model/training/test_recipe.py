@@ -29,9 +29,10 @@ def written(tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED_RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED_RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_read_by_name_and_by_path(path):
-    assert read_recipe(path.stem) == read_recipe(str(path))
+    name = path.relative_to(SHIPPED_RECIPES).with_suffix("").as_posix()
+    assert read_recipe(name) == read_recipe(str(path))
 
 
 def test_a_recipe_is_what_it_says(written):
