@@ -183,10 +183,12 @@ def draw_pictures(
     if doses.spread_gy is not None:
         top_gy = max(SPREAD_LIMIT * style.full_gy, float(np.percentile(doses.spread_gy[subject.external], 99.9)))
         spread = _Wash("Spread (Gy)", "viridis", Normalize(0.0, top_gy), clear=(-np.inf, 0.0), extend="max")
-        meaning = "of the dose's error, as expected" if doses.spread_is_calibrated else "between the samples"
+        title, meaning = "Spread between samples", "between the samples"
+        if doses.spread_is_calibrated:
+            title, meaning = "Expected error", "of the dose's error, as the model expects it"
         caption = f"Standard deviation {meaning}; the same sections as above."
         jpeg = _draw_sections(subject, planes, doses.spread_gy, spread, style)
-        pictures.append(Picture("spread", "Spread", caption, jpeg))
+        pictures.append(Picture("spread", title, caption, jpeg))
     return tuple(pictures)
 
 
